@@ -1,0 +1,1 @@
+"""The pure part: facts, judgements and decisions. No I/O, no clock, no randomness, no async."""

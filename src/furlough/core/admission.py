@@ -1,0 +1,169 @@
+"""Admission control: whether an operation, or one of its steps, may start beside all the others.
+
+Pure judgements on rows that the store reads in the same transaction in which it writes the
+answer, so that two operations never get the same room, slot, host or VM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from furlough.core.capacity import NOTHING, Load, Reservation, limit_of, used_by
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.inventory import Inventory
+from furlough.core.operation import Operation
+from furlough.core.plan import OperationKind
+from furlough.core.policy import Limits
+from furlough.core.states import HostMode
+from furlough.errors import Conflict, Refused
+
+OWNS_HOSTS = frozenset(
+    {OperationKind.ENTER, OperationKind.EXIT, OperationKind.CORDON, OperationKind.UNCORDON}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A host as the store knows it: its cluster, its mode, the operation that owns it."""
+
+    host: HostName
+    cluster: ClusterName
+    mode: HostMode
+    operation: OperationId | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a target had left when it was last observed, and the VMs seen active there: the
+    reservations of others come on top, except for VMs that have arrived."""
+
+    free: Load
+    seen: frozenset[VmId] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flight:
+    """One live migration in flight."""
+
+    source: HostName
+    target: HostName
+    cluster: ClusterName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What the decision rested on outside the store: room as observed, and limits."""
+
+    rooms: Mapping[HostName, Room] = field(default_factory=dict)
+    limits: Mapping[ClusterName, Limits] = field(default_factory=dict)
+    most_away: Mapping[ClusterName, int] = field(default_factory=dict)
+
+
+def terms_of(inventory: Inventory, targets: Iterable[HostName] = ()) -> Terms:
+    """The terms that an inventory gives for using these targets."""
+    rooms = {}
+    for name in targets:
+        host = inventory.host(name)
+        active = [vm for vm in inventory.vms_on(name) if vm.is_active]
+        limit = limit_of(host, inventory.cluster_of(host).policy)
+        rooms[name] = Room(free=limit - used_by(active), seen=frozenset(vm.id for vm in active))
+    return Terms(
+        rooms=rooms,
+        limits={one.name: one.policy.limits for one in inventory.clusters},
+        most_away={one.name: one.policy.max_hosts_away for one in inventory.clusters},
+    )
+
+
+def check_hosts_free(hosts: Iterable[HostName], standings: Mapping[HostName, Standing]) -> None:
+    """`Conflict`, naming the operation, where a host is owned already (S4)."""
+    for host in hosts:
+        owner = standings[host].operation
+        if owner is not None:
+            raise Conflict(
+                "host.busy",
+                f"Host {host} belongs to operation {owner}, which is not over.",
+                remedy=f"Follow it: furlough operation watch {owner}; or cancel it.",
+                operation=owner,
+            )
+
+
+def check_vms_free(vms: Iterable[VmId], owners: Mapping[VmId, OperationId]) -> None:
+    """`Conflict`, naming the operation, where a VM is owned already (S4)."""
+    for vm in vms:
+        if vm in owners:
+            raise Conflict(
+                "vm.owned",
+                f"VM {vm} belongs to operation {owners[vm]}, which is not over.",
+                remedy=f"Follow it: furlough operation watch {owners[vm]}; or cancel it.",
+                operation=owners[vm],
+            )
+
+
+def check_most_away(
+    hosts: Iterable[HostName],
+    standings: Mapping[HostName, Standing],
+    most_away: Mapping[ClusterName, int],
+) -> None:
+    """`Conflict` where more hosts of a cluster would be away than its policy allows."""
+    asked = set(hosts)
+    for cluster in {standings[host].cluster for host in asked}:
+        away = {
+            one.host
+            for one in standings.values()
+            if one.cluster == cluster
+            and one.mode in (HostMode.ENTERING, HostMode.MAINTENANCE, HostMode.EXITING)
+        }
+        mine = {host for host in asked if standings[host].cluster == cluster}
+        if len(away | mine) > most_away.get(cluster, 1):
+            raise Conflict(
+                "cluster.host_away",
+                f"Cluster {cluster} allows {most_away.get(cluster, 1)} host(s) away at a time; "
+                f"away: {', '.join(sorted(away - mine)) or 'none'}.",
+                remedy="Exit maintenance there first, or raise max_hosts_away of the cluster.",
+            )
+
+
+def check_target(operation: Operation, target: HostName, standing: Standing) -> None:
+    """`Refused` where a migration or a start may not go to this host (S12)."""
+    if standing.mode is HostMode.AVAILABLE:
+        return
+    comes_home = operation.kind is OperationKind.EXIT and target in operation.hosts
+    if not (comes_home and standing.mode is HostMode.EXITING):
+        raise Refused(
+            "target.not_available",
+            f"Target {target} is {standing.mode.value}.",
+            remedy="Another target is tried where the plan has one.",
+        )
+
+
+def check_room(
+    vm: VmId, target: HostName, load: Load, room: Room, reservations: Iterable[Reservation]
+) -> None:
+    """`Refused` where the target has no room beside what is seen and held there (S11)."""
+    held = {
+        one.vm: one.load
+        for one in reservations
+        if one.host == target and one.vm != vm and one.vm not in room.seen
+    }
+    free = room.free - sum(held.values(), NOTHING)
+    if vm not in room.seen and not load.fits_in(free):
+        raise Refused(
+            "target.no_room",
+            f"Target {target} has {max(0, free.memory_mib)} MiB and {max(0, free.vcpus)} vCPUs "
+            f"left, {load.memory_mib} MiB and {load.vcpus} are needed.",
+            remedy="Free memory there, or name other targets.",
+        )
+
+
+def has_slot(flight: Flight, flying: Iterable[Flight], limits: Limits) -> bool:
+    """Whether one more migration may start beside those in flight."""
+    others = list(flying)
+    from_source = sum(1 for one in others if one.source == flight.source)
+    into_target = sum(1 for one in others if one.target == flight.target)
+    in_cluster = sum(1 for one in others if one.cluster == flight.cluster)
+    return (
+        from_source < limits.per_source
+        and into_target < limits.per_target
+        and in_cluster < limits.per_cluster
+    )

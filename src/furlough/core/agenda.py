@@ -1,0 +1,226 @@
+"""What an operation has to do now: a function of its state and the time, nothing else.
+
+The engine asks after every event and carries out the answer. Slots and reservations are the
+store's to grant; here stands only the order and what no longer makes sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from furlough.core.ids import HostName
+from furlough.core.operation import Operation, Outcome, Step
+from furlough.core.plan import Method, OperationKind, PlannedStep, numbered
+from furlough.core.policy import CancelMode
+from furlough.core.states import HostMode, OperationState, StepState
+
+# Steps of this wave and later run even when the operation is being cancelled.
+CLOSING_WAVE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How an operation ends: its final state, a code, a sentence, and its hosts' modes then."""
+
+    state: OperationState
+    code: str | None
+    message: str
+    modes: Mapping[HostName, HostMode]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agenda:
+    """What to do now.
+
+    `start`: steps that may start, in order. `skip`: steps that make no sense any more, with the
+    reason. `abort`: migrations in flight that are to stop. `extend`: steps that have become
+    necessary. `ending`: set when nothing is left. `wake_at`: when to ask again although nothing
+    happened.
+    """
+
+    start: tuple[Step, ...] = ()
+    skip: tuple[tuple[Step, str], ...] = ()
+    abort: tuple[Step, ...] = ()
+    extend: tuple[PlannedStep, ...] = ()
+    ending: Ending | None = None
+    wake_at: datetime | None = None
+
+
+def agenda(operation: Operation, modes: Mapping[HostName, HostMode], now: datetime) -> Agenda:
+    """What `operation` has to do at `now`, its hosts being in these modes."""
+    if operation.state is OperationState.CANCELLING:
+        return _winding_up(operation, modes)
+    if operation.state not in (OperationState.RUNNING, OperationState.BLOCKED):
+        return Agenda(wake_at=operation.deadline)
+    skip = tuple(_pointless(operation))
+    if skip:
+        return Agenda(skip=skip)
+    if all(step.is_final for step in operation.steps):
+        return _closing(operation, modes)
+    ready: list[Step] = []
+    later: list[Step] = []
+    for step in _unlocked(operation):
+        (ready if step.not_before is None or step.not_before <= now else later).append(step)
+    moments = [step.not_before for step in later if step.not_before is not None]
+    if operation.deadline is not None:
+        moments.append(operation.deadline)
+    return Agenda(start=tuple(ready), wake_at=min(moments, default=None))
+
+
+def _winding_up(operation: Operation, modes: Mapping[HostName, HostMode]) -> Agenda:
+    """Nothing new starts; what is in flight ends or is aborted; then it is over."""
+    flying = [step for step in operation.steps if step.state is StepState.STARTED]
+    if flying:
+        stop = operation.cancel is CancelMode.STOP
+        return Agenda(abort=tuple(step for step in flying if step.method is Method.LIVE and stop))
+    waiting = [
+        step
+        for step in operation.steps
+        if step.state is StepState.PENDING and step.planned.wave < CLOSING_WAVE
+    ]
+    if waiting:
+        why = "time is over" if operation.has_timed_out else "the operation was cancelled"
+        return Agenda(skip=tuple((step, why) for step in waiting))
+    return _closing(operation, modes)
+
+
+def _closing(operation: Operation, modes: Mapping[HostName, HostMode]) -> Agenda:
+    """The last thing before the end: an exit that did not come through leaves a guard behind
+    that admits nobody, and `maintenance` only where the host is seen empty again."""
+    wanted = tuple(_closing_steps(operation))
+    if wanted and all(step.planned.wave < CLOSING_WAVE for step in operation.steps):
+        return Agenda(extend=numbered(wanted, first=len(operation.steps) + 1))
+    skip = tuple(_pointless(operation))
+    if skip:
+        return Agenda(skip=skip)
+    pending = next(_unlocked(operation), None)
+    if pending is not None:
+        return Agenda(
+            start=(pending,) if pending.not_before is None else (), wake_at=pending.not_before
+        )
+    return Agenda(ending=_ending(operation, modes))
+
+
+def _closing_steps(operation: Operation) -> Iterator[PlannedStep]:
+    if operation.kind is not OperationKind.EXIT:
+        return
+    for host in operation.hosts:
+        admitted = any(
+            step.method is Method.RAISE_GUARD and step.planned.host == host and step.attempts
+            for step in operation.steps
+        )
+        if not admitted or _succeeded(operation, host, Method.LOWER_GUARD):
+            continue
+        yield PlannedStep(number=0, method=Method.RAISE_GUARD, host=host, wave=CLOSING_WAVE)
+        if not any(step.outcome is Outcome.MOVED for step in operation.steps):
+            yield PlannedStep(
+                number=0, method=Method.CONFIRM_EMPTY, host=host, wave=CLOSING_WAVE + 1
+            )
+
+
+def _unlocked(operation: Operation) -> Iterator[Step]:
+    """Pending steps whose host has no unfinished step of an earlier wave, in plan order."""
+    open_wave: dict[HostName, int] = {}
+    for step in operation.steps:
+        if not step.is_final:
+            host, wave = step.planned.host, step.planned.wave
+            open_wave[host] = min(open_wave.get(host, wave), wave)
+    for step in operation.steps:
+        if step.state is StepState.PENDING and step.planned.wave == open_wave[step.planned.host]:
+            yield step
+
+
+def _pointless(operation: Operation) -> Iterator[tuple[Step, str]]:
+    """Pending steps that depend on one that failed: without a guard nobody is moved, and a host
+    on which a VM stayed is not confirmed empty."""
+    failed: dict[HostName, list[Step]] = {}
+    for step in operation.steps:
+        if step.state is StepState.FAILED:
+            failed.setdefault(step.planned.host, []).append(step)
+    if not failed:
+        return
+    for step in operation.steps:
+        if step.state is StepState.PENDING:
+            for other in failed.get(step.planned.host, ()):
+                if _forbids(other, step):
+                    yield step, f"step {other.id} ({other.method.value}) failed"
+                    break
+
+
+def _forbids(failed: Step, step: Step) -> bool:
+    """Whether `step` makes no sense once `failed`, of the same host, has failed."""
+    if failed.planned.wave >= step.planned.wave:
+        return False
+    if step.method is Method.CONFIRM_EMPTY:
+        return True
+    return failed.method is Method.RAISE_GUARD and step.planned.wave < CLOSING_WAVE
+
+
+# --- endings -----------------------------------------------------------------------------------
+
+
+def _ending(operation: Operation, modes: Mapping[HostName, HostMode]) -> Ending:
+    state, code, message = _verdict(operation)
+    return Ending(
+        state=state,
+        code=code,
+        message=message,
+        modes={
+            host: after
+            for host in operation.hosts
+            if (after := _mode_after(operation, host, modes[host])) is not None
+        },
+    )
+
+
+def _verdict(operation: Operation) -> tuple[OperationState, str | None, str]:
+    done = all(step.state is StepState.SUCCEEDED for step in operation.steps)
+    if operation.state is OperationState.CANCELLING and not (done and operation.steps):
+        if operation.has_timed_out:
+            return OperationState.FAILED, "timed_out", f"Time was over. {_tally(operation)}"
+        return OperationState.CANCELLED, "cancelled", f"Cancelled. {_tally(operation)}"
+    failed = [step for step in operation.steps if step.state is StepState.FAILED]
+    if not failed:
+        return OperationState.SUCCEEDED, None, _tally(operation)
+    if operation.kind is OperationKind.EXIT and all(step.method is Method.LIVE for step in failed):
+        return OperationState.FAILED, "restore_incomplete", _tally(operation)
+    first = failed[0].failure
+    code = first.code if first is not None else "step_failed"
+    return OperationState.FAILED, code, _tally(operation)
+
+
+def _tally(operation: Operation) -> str:
+    """How many VMs ended how, in a sentence."""
+    counts: dict[Outcome, int] = {}
+    for step in operation.steps:
+        if step.planned.vm is not None:
+            counts[step.outcome] = counts.get(step.outcome, 0) + 1
+    if not counts:
+        return ""
+    words = ", ".join(
+        f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in sorted(counts.items())
+    )
+    return f"VMs: {words}."
+
+
+def _mode_after(operation: Operation, host: HostName, mode: HostMode) -> HostMode | None:
+    """The mode a host goes to when its operation ends; None to leave it."""
+    if operation.kind is OperationKind.CORDON and mode is HostMode.AVAILABLE:
+        return HostMode.CORDONED
+    if operation.kind is OperationKind.ENTER and mode is HostMode.ENTERING:
+        return HostMode.CORDONED
+    if operation.kind is OperationKind.UNCORDON and mode is HostMode.CORDONED:
+        return HostMode.AVAILABLE if _succeeded(operation, host, Method.LOWER_GUARD) else None
+    if operation.kind is OperationKind.EXIT and mode is HostMode.EXITING:
+        lowered = _succeeded(operation, host, Method.LOWER_GUARD)
+        return HostMode.AVAILABLE if lowered else HostMode.CORDONED
+    return None
+
+
+def _succeeded(operation: Operation, host: HostName, method: Method) -> bool:
+    return any(
+        step.state is StepState.SUCCEEDED and step.planned.host == host and step.method is method
+        for step in operation.steps
+    )

@@ -1,0 +1,181 @@
+"""What the operator has told us about clusters, hosts and datastores: how to reach them, what
+they may carry. Facts come from the hosts; this is only where to ask and what was declared.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from furlough.core.ids import ClusterName, HostName
+from furlough.core.inventory import Cluster, Datastore, Proof
+from furlough.errors import Invalid, NotFound
+
+_DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.?)*")
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,30}/[a-z0-9][a-z0-9-]{0,30}")
+
+
+class Transport(StrEnum):
+    """How the hypervisor's daemon on a host is reached."""
+
+    SSH = "ssh"
+    TLS = "tls"
+    TCP = "tcp"
+    LOCAL = "local"
+
+
+class Program(StrEnum):
+    """How furlough-host on a host is reached: over ssh, in a lab host's namespaces, directly on
+    this machine, or not at all."""
+
+    NONE = "none"
+    SSH = "ssh"
+    NAMESPACE = "namespace"
+    LOCAL = "local"
+
+
+class DatastoreKind(StrEnum):
+    """What a datastore is: a directory that hosts mount, or a server of network disks."""
+
+    DIRECTORY = "directory"
+    NBD = "nbd"
+    RBD = "rbd"
+    ISCSI = "iscsi"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnrolledDatastore:
+    """A datastore: `path` for a directory, `address` for a server. `shared` and `locked` may be
+    declared by the operator, with a reason; a proof replaces a declaration."""
+
+    name: str
+    cluster: ClusterName
+    kind: DatastoreKind
+    path: str = ""
+    address: str = ""
+    shared: Proof = Proof.UNKNOWN
+    locked: Proof = Proof.UNKNOWN
+    reason: str = ""
+
+    def holds(self, *, path: str = "", protocol: str = "", address: str = "") -> bool:
+        """Whether a disk's source lies in this datastore."""
+        if self.kind is DatastoreKind.DIRECTORY:
+            return bool(path) and path.startswith(self.path.rstrip("/") + "/")
+        return protocol == self.kind.value and address == self.address
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnrolledHost:
+    """A host: where it answers, where migrations go, what it may use.
+
+    `namespace` is LAB/HOST, for a host of the lab. `uuid` is filled in at the first contact, and
+    a host that answers with another one later is not this host.
+    """
+
+    name: HostName
+    cluster: ClusterName
+    address: str
+    transport: Transport = Transport.SSH
+    user: str = "root"
+    migration_address: str = ""
+    link_mbit_s: int = 1000
+    reserved_memory_mib: int = 512
+    datastores: tuple[str, ...] = ()
+    program: Program = Program.NONE
+    namespace: str = ""
+    uuid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolment:
+    """Everything enrolled."""
+
+    clusters: Sequence[Cluster] = ()
+    datastores: Sequence[EnrolledDatastore] = ()
+    hosts: Sequence[EnrolledHost] = ()
+
+    def host(self, name: HostName) -> EnrolledHost:
+        """The host of this name; `NotFound` where there is none."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise NotFound(
+            "host.unknown", f"There is no host {name!r}.", remedy="See: furlough host list."
+        )
+
+    def cluster(self, name: ClusterName) -> Cluster:
+        """The cluster of this name; `NotFound` where there is none."""
+        for cluster in self.clusters:
+            if cluster.name == name:
+                return cluster
+        raise NotFound(
+            "cluster.unknown",
+            f"There is no cluster {name!r}.",
+            remedy="See: furlough cluster list.",
+        )
+
+    def datastores_of(self, cluster: ClusterName) -> list[EnrolledDatastore]:
+        """The datastores of a cluster."""
+        return [one for one in self.datastores if one.cluster == cluster]
+
+
+def facts_of(datastore: EnrolledDatastore) -> Datastore:
+    """What planning needs to know of a datastore."""
+    return Datastore(name=datastore.name, shared=datastore.shared, locked=datastore.locked)
+
+
+def check_address(text: str, *, what: str) -> str:
+    """An IP address or a DNS name, and nothing that could be an option, a path or a URI."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    if len(text) <= 253 and _DNS_NAME.fullmatch(text) and not text.endswith("."):
+        return text
+    raise Invalid(
+        "address.malformed",
+        f"{text!r} is no address for {what}.",
+        remedy="Give an IP address or a DNS name, without scheme, port or path.",
+    )
+
+
+def check_host(host: EnrolledHost) -> EnrolledHost:
+    """The same host if it can be used as enrolled; else `Invalid`, naming the field."""
+    check_address(host.address, what=f"host {host.name}")
+    if host.migration_address:
+        check_address(host.migration_address, what=f"migrations to host {host.name}")
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", host.user):
+        raise Invalid("host.user", f"{host.user!r} is no user name for host {host.name}.")
+    if host.program is Program.NAMESPACE and not _NAMESPACE.fullmatch(host.namespace):
+        raise Invalid(
+            "host.namespace",
+            f"Host {host.name}: namespace {host.namespace!r} is not LAB/HOST.",
+            remedy="It is written by `furlough lab up`.",
+        )
+    return host
+
+
+def check_datastore(datastore: EnrolledDatastore) -> EnrolledDatastore:
+    """The same datastore if it can be used as enrolled; else `Invalid`, naming the field."""
+    where = f"datastore {datastore.name}"
+    if datastore.kind is DatastoreKind.DIRECTORY:
+        parts = datastore.path.split("/")
+        if not datastore.path.startswith("/") or ".." in parts or datastore.path == "/":
+            raise Invalid(
+                "datastore.path",
+                f"{where}: path {datastore.path!r} is not an absolute directory.",
+                remedy="Give the directory that all its hosts mount, without `..`.",
+            )
+    else:
+        check_address(datastore.address, what=where)
+    declared = Proof.DECLARED in (datastore.shared, datastore.locked)
+    if declared and not datastore.reason:
+        raise Invalid(
+            "datastore.reason",
+            f"{where} is declared shared or locked without a reason.",
+            remedy="Say in `reason` how you know.",
+        )
+    return datastore

@@ -1,0 +1,40 @@
+"""How a VM may be handed over: what our storage proofs allow.
+
+libvirt itself can run a VM twice when the answer of its last phase is lost; only a lock on the
+storage stops the second copy. Where no lock is proven, the target waits paused until the copy
+on the source has been seen gone (held handover).
+"""
+
+from __future__ import annotations
+
+from furlough.core.inventory import Inventory, Proof, Vm
+from furlough.core.plan import Handover
+
+
+def handover_of(vm: Vm, inventory: Inventory) -> Handover:
+    """Normal only where a lock is proven for every writable disk, and there is one."""
+    return Handover.HELD if unproven(vm, inventory) else Handover.NORMAL
+
+
+def unproven(vm: Vm, inventory: Inventory) -> str:
+    """Why storage would not stop a second copy of this VM; empty if it would."""
+    writable = [disk for disk in vm.disks if disk.is_writable]
+    if not writable:
+        return "it has no writable disk whose lock could stop a second copy"
+    for disk in writable:
+        store = disk.datastore
+        if store is None or inventory.datastore(store).locked is not Proof.PROVEN:
+            return f"no storage lock is proven for disk {disk.target}"
+    return ""
+
+
+def waives_storage_check(vm: Vm, inventory: Inventory) -> bool:
+    """Whether the hypervisor's own storage check may be waived: the cluster's policy allows it
+    and both of our proofs hold for every disk."""
+    policy = inventory.cluster_of(inventory.host(vm.host)).policy
+    if not policy.trusts_own_proofs:
+        return False
+    stores = [inventory.datastore(disk.datastore) for disk in vm.disks if disk.datastore]
+    return len(stores) == len(vm.disks) and all(
+        store.shared is Proof.PROVEN and store.locked is Proof.PROVEN for store in stores
+    )

@@ -1,0 +1,204 @@
+"""Facts: clusters, hosts and VMs as observed at one instant. Nothing here is a wish.
+
+    Cluster ──< Host ──< Vm ──< Disk, Nic
+       └──────< Datastore
+
+All memory is in MiB, all rates say their unit in their name. A VM that two hosts list is kept
+twice: hiding that would hide the worst that can happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.policy import ClusterPolicy
+from furlough.core.states import Guard, HostMode, Power, Reachability
+from furlough.errors import NotFound
+
+HOST_PASSTHROUGH = "host-passthrough"
+
+
+class Proof(StrEnum):
+    """How we know a thing about a datastore."""
+
+    PROVEN = "proven"
+    DECLARED = "declared"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Hosts among which a VM may be moved, with the policy they share."""
+
+    name: ClusterName
+    policy: ClusterPolicy = field(default_factory=ClusterPolicy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datastore:
+    """Where disks lie. `shared`: every host that lists it sees the same images. `locked`: an
+    image that is open for writing on one host cannot be opened for writing on another."""
+
+    name: str
+    shared: Proof = Proof.UNKNOWN
+    locked: Proof = Proof.UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """One disk of a VM. `datastore` is None where no enrolled datastore holds its `source`."""
+
+    target: str
+    source: str
+    datastore: str | None
+    is_writable: bool = True
+    size_mib: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nic:
+    """One network interface: the network or bridge it hangs on, and its address."""
+
+    network: str
+    mac: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vm:
+    """One VM as its host describes it.
+
+    `busy_with` names a job that runs on it (a migration, a backup, a block copy), empty if
+    none. `dirty_mib_s` and `working_set_mib` are None where nobody measured them.
+    """
+
+    id: VmId
+    name: str
+    host: HostName
+    power: Power
+    vcpus: int
+    memory_mib: int
+    memory_used_mib: int | None = None
+    cpu_model: str | None = None
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    devices: tuple[str, ...] = ()
+    is_persistent: bool = True
+    has_autostart: bool = False
+    busy_with: str = ""
+    dirty_mib_s: float | None = None
+    working_set_mib: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has a process on its host and holds memory there."""
+        return self.power is not Power.SHUT_OFF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """One host: what it is, what it can give, and how we stand with it."""
+
+    name: HostName
+    uuid: str
+    cluster: ClusterName
+    mode: HostMode
+    reachability: Reachability = Reachability.CONNECTED
+    guard: Guard = Guard.LOWERED
+    operation: OperationId | None = None
+    cpus: int = 1
+    memory_mib: int = 0
+    reserved_memory_mib: int = 0
+    cpu_models: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
+    datastores: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
+    link_mbit_s: int = 1000
+    has_guard: bool = True
+    silent_because: str = ""
+
+    @property
+    def is_connected(self) -> bool:
+        return self.reachability is Reachability.CONNECTED
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is in maintenance or on the way in or out."""
+        return self.mode in (HostMode.ENTERING, HostMode.MAINTENANCE, HostMode.EXITING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """All facts at one instant, with the look-ups everybody needs."""
+
+    taken_at: datetime
+    clusters: Sequence[Cluster]
+    hosts: Sequence[Host]
+    vms: Sequence[Vm]
+    datastores: Sequence[Datastore] = ()
+
+    def host(self, name: HostName) -> Host:
+        """The host of this name; `NotFound` where there is none."""
+        found = self._hosts.get(name)
+        if found is None:
+            raise NotFound(
+                "host.unknown", f"There is no host {name!r}.", remedy="See: furlough host list."
+            )
+        return found
+
+    def cluster_of(self, host: Host) -> Cluster:
+        """The cluster a host belongs to."""
+        return self._clusters[host.cluster]
+
+    def hosts_of(self, cluster: ClusterName) -> list[Host]:
+        """The hosts of a cluster, in the order of enrolment."""
+        return [host for host in self.hosts if host.cluster == cluster]
+
+    def vms_on(self, host: HostName) -> list[Vm]:
+        """Every VM that this host lists, powered off ones included."""
+        return self._vms_by_host.get(host, [])
+
+    def copies_of(self, vm: VmId) -> list[Vm]:
+        """Each host's view of this VM: one, or several where hosts disagree."""
+        return self._vms_by_id.get(vm, [])
+
+    def vm(self, vm: VmId) -> Vm:
+        """The VM with this id: the active copy where there is one. `NotFound` if nobody has it."""
+        copies = self.copies_of(vm)
+        if not copies:
+            raise NotFound("vm.unknown", f"There is no VM {vm}.", remedy="See: furlough vm list.")
+        return next((copy for copy in copies if copy.is_active), copies[0])
+
+    def datastore(self, name: str) -> Datastore:
+        """The datastore of this name; an unknown one is proven in nothing."""
+        return self._datastores.get(name, Datastore(name=name))
+
+    @cached_property
+    def _hosts(self) -> dict[HostName, Host]:
+        return {host.name: host for host in self.hosts}
+
+    @cached_property
+    def _clusters(self) -> dict[ClusterName, Cluster]:
+        return {cluster.name: cluster for cluster in self.clusters}
+
+    @cached_property
+    def _datastores(self) -> dict[str, Datastore]:
+        return {datastore.name: datastore for datastore in self.datastores}
+
+    @cached_property
+    def _vms_by_host(self) -> dict[HostName, list[Vm]]:
+        found: dict[HostName, list[Vm]] = {}
+        for vm in self.vms:
+            found.setdefault(vm.host, []).append(vm)
+        return found
+
+    @cached_property
+    def _vms_by_id(self) -> dict[VmId, list[Vm]]:
+        found: dict[VmId, list[Vm]] = {}
+        for vm in self.vms:
+            found.setdefault(vm.id, []).append(vm)
+        return found

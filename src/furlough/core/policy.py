@@ -1,0 +1,91 @@
+"""What the operator wants and allows: of a cluster, of one request to enter or to exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from furlough.core.ids import HostName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Live migrations in flight at once: out of one host, into one host, in the cluster."""
+
+    per_source: int = 2
+    per_target: int = 2
+    per_cluster: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterPolicy:
+    """How full the hosts of a cluster may be, and how many may be away at once.
+
+    `memory_ceiling` is the share of a host's memory, less what is reserved for the host itself,
+    that VMs may hold; `vcpu_overcommit` the vCPUs promised per processor; `max_hosts_away` the
+    hosts that may be entering, in maintenance or exiting at the same time. `trusts_own_proofs`
+    waives the hypervisor's storage check where our own two proofs hold for every disk.
+    """
+
+    memory_ceiling: float = 0.9
+    vcpu_overcommit: float = 4.0
+    max_hosts_away: int = 1
+    trusts_own_proofs: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+class CancelMode(StrEnum):
+    """What happens to migrations in flight: `stop` aborts them, `finish` lets them end."""
+
+    STOP = "stop"
+    FINISH = "finish"
+
+
+class RestoreMode(StrEnum):
+    """What an exit brings back: nothing; the VMs that moved; all that the record names."""
+
+    NONE = "none"
+    MOVED = "moved"
+    RECORDED = "recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnterOptions:
+    """How to enter maintenance. `timeout_s` of 0 or less: no timeout; no targets: any host."""
+
+    timeout_s: float = 0
+    target_hosts: tuple[HostName, ...] = ()
+    reason: str = ""
+    ticket: str = ""
+    purpose: str = ""
+    kind: Literal["enter"] = "enter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitOptions:
+    """How to exit maintenance."""
+
+    restore: RestoreMode = RestoreMode.RECORDED
+    timeout_s: float = 0
+    reason: str = ""
+    ticket: str = ""
+    kind: Literal["exit"] = "exit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionOptions:
+    """How to carry out a request about one host or one VM (cordon, start, migrate, ...).
+
+    `target` is the host to migrate to or to start on, where that is a choice; `grace_s` how
+    long a guest may take to shut down.
+    """
+
+    target: HostName | None = None
+    grace_s: float = 120
+    timeout_s: float = 0
+    reason: str = ""
+    kind: Literal["action"] = "action"
+
+
+Options = EnterOptions | ExitOptions | ActionOptions

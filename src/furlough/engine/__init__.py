@@ -1,0 +1,1 @@
+"""Durable work: a level-triggered reconciler over stored operations. Knows ports, not adapters."""

@@ -1,0 +1,247 @@
+"""Steps about a host: raise its guard, confirm that it is empty, lower its guard.
+
+All three may be carried out any number of times: raising and lowering set a state, confirming
+only looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from furlough.core.capacity import rooms
+from furlough.core.ids import VmId
+from furlough.core.inventory import Inventory, Vm
+from furlough.core.journal import (
+    Event,
+    HostModeChanged,
+    PlanExtended,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
+from furlough.core.operation import Evidence, Failure, Operation, RosterEntry, Step
+from furlough.core.placement import Placement, place
+from furlough.core.plan import Method, OperationKind
+from furlough.core.planner import before, plan_remainder
+from furlough.core.policy import EnterOptions
+from furlough.core.prechecks import candidates, movers
+from furlough.core.retry import retry_at
+from furlough.core.states import HostMode, OperationState, StepState
+from furlough.engine.ledger import Ledger
+from furlough.engine.work import Work
+from furlough.errors import Conflict, FurloughError, Refused, Stale, Unreachable
+from furlough.ports import Occupancy
+
+# How often one VM may reappear on a host that is being emptied before a person is asked.
+_MOST_RETURNS = 3
+# How long a cancelled operation waits for a silent host before it leaves the step undone.
+_PATIENCE_S = 30.0
+
+
+class HostStep:
+    """One step about a host. Subclasses say what is done."""
+
+    def __init__(self, work: Work, ledger: Ledger, number: int) -> None:
+        self._work = work
+        self._ledger = ledger
+        self._number = number
+        self._host = self._step.planned.host
+
+    @property
+    def _step(self) -> Step:
+        return self._ledger.operation.step(self._number)
+
+    async def attempt(self) -> None:
+        """Write the intent, then act until it is done, refused, or nobody wants it any more."""
+        intent = StepStarted(step=self._number, target=None, epoch=self._ledger.operation.epoch)
+        try:
+            await self._ledger.record_if_unchanged(intent)
+        except Stale:
+            return
+        await self.adopt()
+
+    async def adopt(self) -> None:
+        """The same for a step that is started already: what it does may be done twice."""
+        since = self._work.clock.monotonic()
+        while self._step.state is StepState.STARTED:
+            try:
+                await self._act()
+            except Unreachable as error:
+                await self._wait(error.code, error.message)
+                waited_s = self._work.clock.monotonic() - since
+                if self._is_cancelling and waited_s >= _PATIENCE_S:
+                    await self._fail(error)
+            except Refused as error:
+                await self._fail(error)
+            else:
+                await self._work.clock.sleep(self._work.pace.poll_s)
+
+    async def abort(self) -> None:
+        """Nothing of it needs to be stopped."""
+
+    async def _act(self) -> None:
+        """Do it once; record the success, or return to be called again."""
+        raise NotImplementedError
+
+    @property
+    def _is_cancelling(self) -> bool:
+        return self._ledger.operation.state is OperationState.CANCELLING
+
+    async def _fail(self, error: FurloughError) -> None:
+        await self._wait("", "")
+        failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
+        again = retry_at(self._step, failure, self._work.clock.now())
+        if self._is_cancelling:
+            again = None
+        await self._ledger.record(
+            StepFailed(step=self._number, failure=failure, not_before=again, where=self._host)
+        )
+
+    async def _succeed(self, meaning: str, *more: Event) -> None:
+        await self._wait("", "")
+        evidence = Evidence(meaning=meaning)
+        await self._ledger.record(StepSucceeded(step=self._number, evidence=evidence), *more)
+
+    async def _wait(self, code: str, words: str) -> None:
+        await self._ledger.wait(self._number, code, words)
+
+
+class GuardRaising(HostStep):
+    """From now on nothing starts there but the VMs that are admitted."""
+
+    async def _act(self) -> None:
+        operation = self._ledger.operation
+        marker = self._work.marker(operation.id, operation.epoch, self._step.planned.admit)
+        await self._work.hypervisor.raise_guard(self._host, marker)
+        seen = (await self._work.hypervisor.occupancy(self._host)).marker
+        if seen is None or seen.epoch < operation.epoch or set(seen.admit) != set(marker.admit):
+            raise Unreachable("guard.unseen", f"The marker on {self._host} is not as written.")
+        await self._succeed(f"marker of {operation.id}, epoch {operation.epoch}, seen on the host")
+        await self._work.observer.refresh([self._host])
+
+
+class GuardLowering(HostStep):
+    """From now on the host takes VMs again."""
+
+    async def _act(self) -> None:
+        operation = self._ledger.operation
+        marker = self._work.marker(operation.id, operation.epoch)
+        await self._work.hypervisor.lower_guard(self._host, marker)
+        if (await self._work.hypervisor.occupancy(self._host)).marker is not None:
+            raise Unreachable("guard.unseen", f"The marker on {self._host} is still there.")
+        await self._succeed("no marker seen on the host")
+        await self._work.observer.refresh([self._host])
+
+
+class Emptiness(HostStep):
+    """The proof that a host is empty, and with it the mode `maintenance`.
+
+    Marker seen, nothing listed, no process, nothing under way, twice with a pause between: a
+    start that had passed the hook just before the marker would show up the second time. A VM that
+    appeared meanwhile joins the operation.
+    """
+
+    async def _act(self) -> None:
+        entering = self._ledger.operation.kind is OperationKind.ENTER
+        if entering and self._is_cancelling:
+            raise Refused("cancelled", "The operation was cancelled before the proof.")
+        first = await self._work.hypervisor.occupancy(self._host)
+        if not await self._accepts(first):
+            return
+        await self._work.clock.sleep(self._work.pace.empty_pause_s)
+        second = await self._work.hypervisor.occupancy(self._host)
+        if not await self._accepts(second):
+            return
+        standing = (await self._work.store.standings())[self._host]
+        change = HostModeChanged(host=self._host, before=standing.mode, after=HostMode.MAINTENANCE)
+        try:
+            await self._succeed("no VM listed, no process, nothing under way, twice", change)
+        except Conflict as error:
+            await self._wait(error.code, error.message)
+
+    async def _accepts(self, seen: Occupancy) -> bool:
+        """Whether this look shows an empty, guarded host; what it shows instead is dealt with."""
+        if seen.marker is None or seen.marker.operation != self._ledger.operation.id:
+            raise Refused(
+                "guard.missing",
+                f"The marker on {self._host} is gone or of another operation.",
+                remedy="Find out who took it away, then enter again.",
+            )
+        if seen.is_empty:
+            return True
+        if self._ledger.operation.kind is not OperationKind.ENTER:
+            raise Refused("host.not_empty", _words(seen))
+        if seen.active:
+            await self._work.observer.refresh()
+            await self._take_in(await self._work.observer.inventory())
+        else:
+            await self._wait("host.not_empty", _words(seen))
+        return False
+
+    async def _take_in(self, inventory: Inventory) -> None:
+        """Plan for the VMs that are there all the same, and come back when they have left."""
+        found = [vm for vm in movers(inventory, self._host) if self._may_return(vm)]
+        if not found:
+            names = ", ".join(vm.name for vm in movers(inventory, self._host))
+            await self._wait("host.not_empty", f"VM(s) keep appearing on {self._host}: {names}")
+            return
+        placement = await self._place(found, inventory)
+        if placement.refusals:
+            names = ", ".join(vm.name for vm in found if vm.id in placement.refusals)
+            await self._wait("vm.no_target", f"appeared on {self._host} and fit nowhere: {names}")
+            return
+        await self._wait("", "")
+        failure = Failure(code="host.not_empty", message="VMs appeared while it was emptied.")
+        steps = plan_remainder(
+            inventory, found, placement, first=len(self._ledger.operation.steps) + 1
+        )
+        await self._ledger.record(
+            StepFailed(
+                step=self._number,
+                failure=failure,
+                counts=False,
+                not_before=self._work.clock.now(),
+            ),
+            PlanExtended(
+                steps=steps,
+                roster=_new_entries(found, self._ledger.operation),
+                why="VMs appeared after the plan was made",
+            ),
+        )
+
+    async def _place(self, vms: Sequence[Vm], inventory: Inventory) -> Placement:
+        operation = self._ledger.operation
+        options = operation.options
+        wanted = options if isinstance(options, EnterOptions) else EnterOptions()
+        hosts = candidates(inventory, operation.hosts, wanted)
+        reservations = await self._work.store.reservations()
+        return place(vms, hosts, rooms(inventory, hosts, reservations), inventory)
+
+    def _may_return(self, vm: Vm) -> bool:
+        moves = [step for step in self._ledger.operation.steps if step.planned.vm == vm.id]
+        return len(moves) < _MOST_RETURNS
+
+
+def _new_entries(vms: Sequence[Vm], operation: Operation) -> tuple[RosterEntry, ...]:
+    """Roster entries for those that the operation was not about before."""
+    known: set[VmId] = {entry.vm for entry in operation.roster}
+    return tuple(
+        RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
+        for vm in vms
+        if vm.id not in known
+    )
+
+
+def _words(seen: Occupancy) -> str:
+    """What is left on a host, for people."""
+    parts = [f"VM {vm.name} is {vm.power.value}" for vm in seen.active]
+    parts += [f"process {process}" for process in seen.processes]
+    parts += list(seen.provisioning)
+    return f"{seen.host} is not empty: {'; '.join(parts)}"
+
+
+HOST_STEPS: dict[Method, type[HostStep]] = {
+    Method.RAISE_GUARD: GuardRaising,
+    Method.LOWER_GUARD: GuardLowering,
+    Method.CONFIRM_EMPTY: Emptiness,
+}

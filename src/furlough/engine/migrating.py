@@ -1,0 +1,390 @@
+"""Live migration of one VM: look, write the intent, call, settle by looking, verify, record.
+
+pending ── look ──► started ── call ──► settle ──► verify ──► succeeded
+             │                            │
+             └► skipped (nothing to do)   └► failed, or pending again with the next target
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+
+from furlough.core.admission import terms_of
+from furlough.core.ids import HostName, VmId
+from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
+from furlough.core.looks import Job, Look, Presence, Why
+from furlough.core.operation import Act, Evidence, Failure, Outcome, Step
+from furlough.core.plan import Handover
+from furlough.core.retry import retry_at
+from furlough.core.settlement import Call, Conclusion, Trail
+from furlough.core.states import OperationState, Power, StepState
+from furlough.engine.ledger import Ledger
+from furlough.engine.settling import Dispute, Settled, Voice
+from furlough.engine.work import Work
+from furlough.errors import Bug, Conflict, FurloughError, Refused, Stale, Unreachable
+from furlough.ports import MigrationOrder, MigrationReport
+
+_ABORT_AGAIN_S = 1.0
+_NO_REPORT = MigrationReport()
+_NEVER_BEGAN = Failure(
+    code="hypervisor.lost", message="The controller stopped before the migration began."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What came of the call: the hypervisor's report, or its failure, and what both are worth."""
+
+    call: Call
+    report: MigrationReport = _NO_REPORT
+    failure: Failure = _NEVER_BEGAN
+
+
+class Migration:
+    """One step that moves one VM."""
+
+    def __init__(self, work: Work, ledger: Ledger, number: int) -> None:
+        self._work = work
+        self._ledger = ledger
+        self._number = number
+        planned = self._step.planned
+        if planned.vm is None or planned.source is None:
+            raise Bug("plan.incomplete", f"{self._step.id} moves nothing from nowhere.")
+        self._vm: VmId = planned.vm
+        self._source: HostName = planned.source
+
+    @property
+    def _step(self) -> Step:
+        return self._ledger.operation.step(self._number)
+
+    # --- a new attempt ---------------------------------------------------------------------
+
+    async def attempt(self) -> None:
+        """Begin the next attempt, if its time has come and there is a slot; see it through."""
+        target = self._step.next_target
+        if target is None or not await self._is_ready(target):
+            return
+        if await self._start(target):
+            await self._see_through(await self._call(target), counts=True)
+
+    async def adopt(self) -> None:
+        """See a step through that a dead process of ours has left started."""
+        await self._see_through(_Result(call=Call.UNKNOWN), counts=False)
+
+    async def abort(self) -> None:
+        """Ask the hypervisor to stop it, again and again until it is over."""
+        if Act.ABORT not in self._step.acts:
+            await self._announce(Act.ABORT, self._source, "the operation is being cancelled")
+        while self._step.state is StepState.STARTED:
+            with suppress(FurloughError):  # Not begun yet, or over: the settling tells which.
+                await self._work.hypervisor.abort(self._source, self._vm)
+            await self._work.clock.sleep(_ABORT_AGAIN_S)
+
+    async def _is_ready(self, target: HostName) -> bool:
+        """Look before the start: whether the VM is where the plan has it, and may go."""
+        while self._step.state is StepState.PENDING:
+            source_look, target_look = await asyncio.gather(
+                self._work.hypervisor.look(self._source, self._vm),
+                self._work.hypervisor.look(target, self._vm),
+            )
+            if source_look.presence is Presence.SILENT:
+                await self._wait("host.silent", f"{self._source} does not answer")
+            elif source_look.job is not Job.NONE:
+                await self._wait("vm.busy", f"another job has {self._step.planned.vm_name}")
+            else:
+                await self._wait("", "")
+                return await self._judge(source_look, target_look)
+            await self._work.clock.sleep(self._work.pace.poll_s)
+        await self._wait("", "")
+        return False
+
+    async def _judge(self, source: Look, target: Look) -> bool:
+        """Whether the attempt may start; if not, why is on record."""
+        if source.presence not in (Presence.RUNNING, Presence.PAUSED):
+            await self._skip(source, target)
+            return False
+        if target.presence is Presence.SILENT:
+            await self._refuse(target.host, "host.silent", f"Target {target.host} is silent.")
+            return False
+        if target.presence is not Presence.ABSENT or target.has_process:
+            await self._refuse(
+                target.host, "target.refused", f"Something of this VM is on the target: {target}."
+            )
+            return False
+        return True
+
+    async def _start(self, target: HostName) -> bool:
+        """Write the intent, where slots, room and the target's mode allow it."""
+        inventory = await self._work.observer.inventory()
+        intent = StepStarted(step=self._number, target=target, epoch=self._ledger.operation.epoch)
+        try:
+            await self._ledger.record_if_unchanged(intent, terms=terms_of(inventory, [target]))
+        except Stale:
+            return False
+        except Conflict as error:
+            if error.code != "slot.none":
+                raise
+            return False
+        except Refused as error:
+            await self._refuse(target, error.code, error.message)
+            return False
+        return True
+
+    async def _refuse(self, target: HostName, code: str, message: str) -> None:
+        """The attempt failed before it began: on to the next target, or later."""
+        failure = Failure(code=code, message=message)
+        await self._conclude(
+            StepFailed(
+                step=self._number,
+                failure=failure,
+                target=target,
+                where=self._source,
+                not_before=retry_at(self._step, failure, self._work.clock.now()),
+            )
+        )
+
+    async def _conclude(self, event: StepFailed | StepSkipped) -> None:
+        """Record how a step ended. One that has not started may be skipped by a cancel at the
+        same moment: then the cancel was first."""
+        if self._step.state is StepState.STARTED:
+            await self._ledger.record(event)
+            return
+        with suppress(Stale):
+            if self._step.state is StepState.PENDING:
+                await self._ledger.record_if_unchanged(event)
+
+    async def _call(self, target: HostName) -> _Result:
+        """The call itself. Whatever it says, the settling looks."""
+        planned = self._step.planned
+        order = MigrationOrder(
+            vm=self._vm,
+            source=self._source,
+            target=target,
+            handover=planned.handover,
+            carries_definition=planned.before.is_persistent,
+            waives_storage_check=planned.waives_storage_check,
+            operation=self._ledger.operation.id,
+            epoch=self._ledger.operation.epoch,
+        )
+        try:
+            async with self._watched():
+                report = await self._work.hypervisor.migrate_live(order)
+        except Refused as error:
+            return _Result(call=Call.REFUSED, failure=_failure(error))
+        except Unreachable as error:
+            return _Result(call=Call.UNKNOWN, failure=_failure(error))
+        return _Result(call=Call.DONE, report=report)
+
+    # --- settling and verifying --------------------------------------------------------------
+
+    async def _see_through(self, result: _Result, *, counts: bool) -> None:
+        planned, target = self._step.planned, self._step.target
+        if target is None:
+            raise Bug("step.no_target", f"{self._step.id} was started without a target.")
+        dispute = Dispute(
+            vm=self._vm,
+            source=self._source,
+            target=target,
+            epoch=self._ledger.operation.epoch,
+        )
+        trail = Trail(
+            call=result.call,
+            handover=planned.handover,
+            was_paused=planned.before.power is Power.PAUSED,
+            acts=frozenset(self._step.acts),
+        )
+        voice = Voice(announce=self._announce, wait=self._wait, follow=self._follow)
+        settled = await self._work.settler.settle(dispute, trail, voice)
+        self._work.board.put(self._ledger.operation.id, self._number, None)
+        if settled.conclusion is Conclusion.MOVED:
+            await self._succeed(settled, result.report)
+        elif settled.conclusion is Conclusion.AT_HOME:
+            await self._fail(settled, result.failure, counts=counts)
+        else:
+            await self._skip(settled.source, settled.target, settled)
+
+    async def _succeed(self, settled: Settled, report: MigrationReport) -> None:
+        """It has moved: bring along what the hypervisor does not, then record it."""
+        settled, notes = await self._carry_over(settled)
+        if settled.ruling.code:
+            notes = (*notes, settled.ruling.meaning)
+        await self._ledger.record(
+            StepSucceeded(
+                step=self._number,
+                outcome=Outcome.MOVED,
+                where=settled.target.host,
+                downtime_ms=_downtime_ms(settled, report, self._step.planned.handover),
+                sent_mib=report.sent_mib,
+                evidence=settled.evidence,
+                notes=(*report.notes, *notes),
+            )
+        )
+
+    async def _carry_over(self, settled: Settled) -> tuple[Settled, tuple[str, ...]]:
+        """Autostart as before, no definition left behind, persistent as before; what cannot be
+        mended becomes a note."""
+        before = self._step.planned.before
+        notes: list[str] = []
+        hypervisor, vm = self._work.hypervisor, self._vm
+        try:
+            if before.has_autostart and not settled.target.has_autostart:
+                await self._announce(Act.SET_AUTOSTART, settled.target.host, "it had autostart")
+                await hypervisor.set_autostart(settled.target.host, vm, on=True)
+            if settled.source.presence is Presence.SHUT_OFF:
+                await self._announce(
+                    Act.UNDEFINE_SOURCE, self._source, "its definition was left on the source"
+                )
+                epoch = self._ledger.operation.epoch
+                await hypervisor.undefine(self._source, vm, epoch)
+        except FurloughError as error:
+            notes.append(f"Not mended: {error.message}")
+        if Act.SET_AUTOSTART in self._step.acts or Act.UNDEFINE_SOURCE in self._step.acts:
+            source, target = await asyncio.gather(
+                hypervisor.look(self._source, vm), hypervisor.look(settled.target.host, vm)
+            )
+            settled = replace(settled, source=source, target=target)
+        return settled, (*notes, *_differences(settled, before.is_persistent, before.has_autostart))
+
+    async def _fail(self, settled: Settled, failure: Failure, *, counts: bool) -> None:
+        """It stayed on its source: once more, unless that is of no use or not wanted."""
+        operation, now = self._ledger.operation, self._work.clock.now()
+        again = retry_at(self._step, failure, now)
+        if operation.state is OperationState.CANCELLING:
+            again = None
+            if Act.ABORT in self._step.acts:
+                code = "timed_out" if operation.has_timed_out else "cancelled"
+                failure = Failure(code=code, message="The migration was stopped in flight.")
+        elif not counts:
+            again = now
+        await self._ledger.record(
+            StepFailed(
+                step=self._number,
+                failure=failure,
+                counts=counts,
+                where=self._source,
+                evidence=settled.evidence,
+                not_before=again,
+            )
+        )
+
+    async def _skip(self, source: Look, target: Look, settled: Settled | None = None) -> None:
+        """It runs on neither host: say what became of it, after looking everywhere."""
+        looks: list[Look] = [source, target]
+        outcome, why = _OF_WHY.get(source.why, _UNKNOWN)
+        where: HostName | None = self._source
+        if source.presence is Presence.ABSENT or source.why is Why.MIGRATED:
+            found = await self._search()
+            looks = found or looks
+            where = next((look.host for look in found if look.is_here), None)
+            outcome, why = _elsewhere(where)
+        evidence = Evidence(looks=tuple(looks), meaning=settled.ruling.meaning if settled else why)
+        lost = outcome in (Outcome.DIED, Outcome.MISSING) and settled is not None
+        event: StepFailed | StepSkipped
+        if lost:
+            failure = Failure(code=f"vm.{outcome.value}", message=f"{why}.")
+            event = StepFailed(
+                step=self._number,
+                failure=failure,
+                outcome=outcome,
+                where=where,
+                evidence=evidence,
+            )
+        else:
+            event = StepSkipped(
+                step=self._number, why=why, outcome=outcome, where=where, evidence=evidence
+            )
+        await self._conclude(event)
+
+    async def _search(self) -> list[Look]:
+        """Looks of every host of the cluster; waits until all of them answer, or nobody wants to
+        know any more."""
+        while not self._step.is_final:
+            hosts = await self._work.all_hosts(self._source)
+            looks = await asyncio.gather(
+                *(self._work.hypervisor.look(host, self._vm) for host in hosts)
+            )
+            silent = [look.host for look in looks if look.presence is Presence.SILENT]
+            if not silent or any(look.is_here for look in looks):
+                await self._wait("", "")
+                return list(looks)
+            await self._wait("host.silent", f"{', '.join(silent)}: the VM may be there")
+            await self._work.clock.sleep(self._work.pace.poll_s)
+        return []
+
+    # --- speaking ------------------------------------------------------------------------------
+
+    async def _announce(self, act: Act, host: HostName, why: str) -> None:
+        await self._ledger.record(StepActed(step=self._number, act=act, host=host, why=why))
+
+    async def _wait(self, code: str, words: str) -> None:
+        await self._ledger.wait(self._number, code, words)
+
+    async def _follow(self) -> None:
+        try:
+            progress = await self._work.hypervisor.progress(self._source, self._vm)
+        except FurloughError:
+            return  # Progress is a courtesy; the settling notices when a host is silent.
+        if progress is not None:
+            self._work.board.put(self._ledger.operation.id, self._number, progress)
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Keep the progress board fresh while the call lasts."""
+
+        async def watch() -> None:
+            while True:
+                await self._work.clock.sleep(self._work.pace.progress_s)
+                await self._follow()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+
+_UNKNOWN = (Outcome.CHANGED_BY_OTHERS, "it was off when its turn came")
+_OF_WHY = {
+    Why.SHUTDOWN: (Outcome.STOPPED_BY_GUEST, "its guest shut it down"),
+    Why.DESTROYED: (Outcome.CHANGED_BY_OTHERS, "somebody powered it off"),
+    Why.CRASHED: (Outcome.DIED, "it crashed"),
+    Why.FAILED: (Outcome.DIED, "its process died"),
+}
+
+
+def _elsewhere(where: HostName | None) -> tuple[Outcome, str]:
+    if where is None:
+        return Outcome.MISSING, "no host of the cluster knows it any more"
+    return Outcome.CHANGED_BY_OTHERS, f"somebody moved it to {where}"
+
+
+def _failure(error: FurloughError) -> Failure:
+    return Failure(code=error.code, message=error.message, remedy=error.remedy)
+
+
+def _downtime_ms(settled: Settled, report: MigrationReport, handover: Handover) -> int | None:
+    """The pause: by our own clock where we ended it, else as the hypervisor measured it."""
+    if settled.resumed_at is not None and report.stopped_at is not None:
+        return round(1000 * (settled.resumed_at - report.stopped_at))
+    if handover is Handover.HELD:
+        return None
+    return report.downtime_ms
+
+
+def _differences(settled: Settled, persistent: bool, autostart: bool) -> tuple[str, ...]:
+    """What is not as it was before, after all mending."""
+    found = []
+    if settled.target.is_persistent != persistent:
+        found.append(f"On {settled.target.host} it is {_word(settled.target.is_persistent)}.")
+    if autostart and not settled.target.has_autostart:
+        found.append(f"Its autostart is not set on {settled.target.host}.")
+    if settled.source.presence is not Presence.ABSENT:
+        found.append(f"Something of it is left: {settled.source}.")
+    return tuple(found)
+
+
+def _word(persistent: bool) -> str:
+    return "persistent now, and was not" if persistent else "not persistent any more"

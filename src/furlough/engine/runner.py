@@ -1,0 +1,255 @@
+"""One operation, from its claim to its end.
+
+Level-triggered: after every change the agenda is asked what is to be done now, and that is done.
+Nothing is replayed. A step that was left started by a dead process is adopted: settled by looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from furlough.core.admission import Flight, has_slot
+from furlough.core.agenda import Agenda, Ending, agenda
+from furlough.core.ids import ClusterName, HostName
+from furlough.core.journal import (
+    DeadlinePassed,
+    Event,
+    HostModeChanged,
+    OperationBlocked,
+    OperationEnded,
+    PlanExtended,
+    StepSkipped,
+)
+from furlough.core.operation import Outcome, Step
+from furlough.core.plan import Method
+from furlough.core.policy import Limits
+from furlough.core.states import OperationState, StepState
+from furlough.engine.guarding import HOST_STEPS
+from furlough.engine.ledger import Ledger
+from furlough.engine.migrating import Migration
+from furlough.engine.observer import modes_of
+from furlough.engine.powering import POWER_STEPS
+from furlough.engine.work import Work
+from furlough.errors import Stale, Unreachable
+
+log = structlog.get_logger()
+
+MOST_CRASHES = 3
+
+
+class Executor(Protocol):
+    """Whatever carries out one step."""
+
+    async def attempt(self) -> None: ...
+
+    async def adopt(self) -> None: ...
+
+    async def abort(self) -> None: ...
+
+
+class Runner:
+    """Drives one claimed operation. `run` returns when it is final or must wait for a person
+    after too many crashes; it raises `SteppedDown` when somebody else has taken it over."""
+
+    def __init__(self, work: Work, ledger: Ledger) -> None:
+        self._work = work
+        self._ledger = ledger
+        self._active: dict[int, Executor] = {}
+        self._aborting: set[int] = set()
+        self._resting: dict[int, float] = {}
+        self._limits: Mapping[ClusterName, Limits] = {}
+        self._cluster_of: Mapping[HostName, ClusterName] = {}
+        self._is_stale = False
+
+    def nudge(self) -> None:
+        """Something has changed in the store: read it."""
+        self._is_stale = True
+        self._ledger.changed.set()
+
+    async def run(self) -> None:
+        operation = self._ledger.operation
+        if operation.crashes >= MOST_CRASHES and operation.state is OperationState.RUNNING:
+            await self._ledger.record(
+                OperationBlocked(
+                    code="crash_loop",
+                    waiting_for=f"a person: the controller died {operation.crashes} times in it "
+                    f"without progress; then: furlough operation resume {operation.id}",
+                )
+            )
+            return
+        log.info("operation claimed", operation=operation.id, epoch=operation.epoch)
+        enrolment = await self._work.store.enrolment()
+        self._limits = {one.name: one.policy.limits for one in enrolment.clusters}
+        self._cluster_of = {one.name: one.cluster for one in enrolment.hosts}
+        async with asyncio.TaskGroup() as tasks:
+            while not self._ledger.operation.is_final:
+                try:
+                    await self._advance(tasks)
+                except Unreachable as error:
+                    log.warning("store unavailable", because=error.message)
+                    await self._work.clock.sleep(self._work.pace.poll_s)
+        final = self._ledger.operation
+        log.info("operation ended", operation=final.id, state=final.state.value, code=final.code)
+
+    async def _advance(self, tasks: asyncio.TaskGroup) -> None:
+        """One round: ask what is to be done, do it, wait for a change."""
+        self._ledger.changed.clear()
+        if self._is_stale:
+            self._is_stale = False
+            await self._ledger.refresh()
+        now = self._work.clock.now()
+        if self._is_late(now):
+            with suppress(Stale):
+                await self._ledger.record_if_unchanged(DeadlinePassed())
+            return
+        todo = await self._agenda(now)
+        with suppress(Stale):
+            if await self._conclude(todo):
+                return
+        self._adopt(tasks)
+        self._abort(tasks, todo.abort)
+        self._start(tasks, todo.start)
+        await self._wait(todo.wake_at)
+
+    def _is_late(self, now: datetime) -> bool:
+        operation = self._ledger.operation
+        return (
+            operation.deadline is not None
+            and operation.deadline <= now
+            and operation.state in (OperationState.RUNNING, OperationState.BLOCKED)
+        )
+
+    async def _agenda(self, now: datetime) -> Agenda:
+        modes = modes_of(await self._work.store.standings())
+        return agenda(self._ledger.operation, modes, now)
+
+    async def _conclude(self, todo: Agenda) -> bool:
+        """Record what needs no act; whether anything was recorded."""
+        events: list[Event] = [
+            StepSkipped(step=step.number, why=why, outcome=_outcome_of_skipped(step))
+            for step, why in todo.skip
+        ]
+        if todo.extend:
+            events.append(
+                PlanExtended(steps=todo.extend, roster=(), why="the guard must be put right")
+            )
+        if events:
+            await self._ledger.record_if_unchanged(*events)
+            return True
+        if todo.ending is not None and not self._active:
+            await self._end(todo.ending)
+            return True
+        return False
+
+    async def _end(self, ending: Ending) -> None:
+        """The last entry, with the modes of the hosts in the same transaction."""
+        standings = await self._work.store.standings()
+        changes = [
+            HostModeChanged(host=host, before=standings[host].mode, after=after)
+            for host, after in ending.modes.items()
+        ]
+        end = OperationEnded(state=ending.state, code=ending.code, message=ending.message)
+        await self._work.observer.refresh(self._touched())
+        await self._ledger.record_if_unchanged(*changes, end)
+
+    def _touched(self) -> set[HostName]:
+        operation = self._ledger.operation
+        hosts = set(operation.hosts)
+        for step in operation.steps:
+            hosts.update(host for host in (step.planned.source, step.target) if host is not None)
+        return hosts
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    def _adopt(self, tasks: asyncio.TaskGroup) -> None:
+        for step in self._ledger.operation.steps:
+            if step.state is StepState.STARTED and step.number not in self._active:
+                executor = self._executor(step)
+                self._run(tasks, step, executor, executor.adopt())
+
+    def _abort(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if step.number in self._active and step.number not in self._aborting:
+                self._aborting.add(step.number)
+                tasks.create_task(self._active[step.number].abort())
+
+    def _start(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
+        """Begin steps in order, as far as our own flights leave slots; the store has the last
+        word, since it knows the flights of all operations."""
+        now = self._work.clock.monotonic()
+        active = [self._ledger.operation.step(number) for number in self._active]
+        flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
+        for step in steps:
+            if step.number in self._active or self._resting.get(step.number, 0.0) > now:
+                continue
+            flight = self._flight_of(step)
+            if flight is not None:
+                if not has_slot(flight, flying, self._limits.get(flight.cluster, Limits())):
+                    continue
+                flying.append(flight)
+            executor = self._executor(step)
+            self._run(tasks, step, executor, executor.attempt())
+
+    def _run(
+        self,
+        tasks: asyncio.TaskGroup,
+        step: Step,
+        executor: Executor,
+        work: Coroutine[None, None, None],
+    ) -> None:
+        number = step.number
+
+        async def carry_out() -> None:
+            try:
+                await work
+            except Unreachable as error:
+                # The store, mostly. If the step is started, it is adopted in the next round.
+                log.warning("step interrupted", step=step.id, because=error.message)
+            finally:
+                del self._active[number]
+                # Not started after all (no slot): not again at once.
+                self._resting[number] = self._work.clock.monotonic() + self._work.pace.poll_s
+                self._ledger.changed.set()
+
+        self._active[number] = executor
+        tasks.create_task(carry_out())
+
+    def _executor(self, step: Step) -> Executor:
+        if step.method is Method.LIVE:
+            return Migration(self._work, self._ledger, step.number)
+        if step.method in HOST_STEPS:
+            return HOST_STEPS[step.method](self._work, self._ledger, step.number)
+        return POWER_STEPS[step.method](self._work, self._ledger, step.number)
+
+    def _flight_of(self, step: Step) -> Flight | None:
+        """The migration that a step is, or would be; None for other steps and ended ones."""
+        source = step.planned.source
+        target = step.target if step.state is StepState.STARTED else step.next_target
+        if step.method is not Method.LIVE or step.is_final or source is None or target is None:
+            return None
+        return Flight(source=source, target=target, cluster=self._cluster_of[source])
+
+    async def _wait(self, wake_at: datetime | None) -> None:
+        """Until something changes, or it is time to look again."""
+        pace = self._work.pace
+        longest_s = pace.poll_s if self._resting else pace.reread_s
+        if wake_at is not None:
+            left_s = (wake_at - self._work.clock.now()).total_seconds()
+            longest_s = max(0.0, min(longest_s, left_s))
+        now = self._work.clock.monotonic()
+        self._resting = {step: until for step, until in self._resting.items() if until > now}
+        try:
+            async with asyncio.timeout(longest_s):
+                await self._ledger.changed.wait()
+        except TimeoutError:
+            self._is_stale = True
+
+
+def _outcome_of_skipped(step: Step) -> Outcome:
+    return Outcome.PENDING if step.planned.vm is None else Outcome.STAYED

@@ -1,0 +1,1 @@
+"""The program that is copied to hosts. Nothing here imports the rest, nor is imported by it."""

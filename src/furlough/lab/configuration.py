@@ -1,0 +1,82 @@
+"""The text of every configuration file a lab needs. Pure."""
+
+from furlough.lab.blueprint import Blueprint, HostPlan, Keepalive, Storage
+from furlough.lab.domain_xml import SHARED_DIRECTORY
+
+UNLIMITED_MBIT_S = 1000
+
+
+def libvirtd(host: HostPlan) -> str:
+    """libvirtd.conf: open to everybody who reaches it, which only a lab may be."""
+    return f"""\
+listen_tls = 0
+listen_tcp = 1
+listen_addr = "{host.address}"
+auth_tcp = "none"
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+unix_sock_group = "root"
+host_uuid = "{host.uuid}"
+log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
+"""
+
+
+def qemu(keepalive: Keepalive | None) -> str:
+    """qemu.conf: no security driver, no cgroups, no helpers that a host of ours does not run."""
+    text = """\
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+stdio_handler = "file"
+cgroup_controllers = []
+namespaces = []
+"""
+    if keepalive:
+        text += f"keepalive_interval = {keepalive.interval_s}\n"
+        text += f"keepalive_count = {keepalive.count}\n"
+    return text
+
+
+def hosts_file(blueprint: Blueprint) -> str:
+    """Every host finds every other by name: without, libvirt's calls take seconds longer."""
+    lines = ["127.0.0.1 localhost", f"{blueprint.switch_address} storage"]
+    lines += [f"{host.address} {host.name}" for host in blueprint.hosts]
+    return "\n".join(lines) + "\n"
+
+
+def furlough_toml(blueprint: Blueprint) -> str:
+    """What `furlough serve` needs to know about this lab."""
+    if blueprint.options.storage is Storage.NBD:
+        place = f'kind = "nbd"\naddress = "{blueprint.switch_address}"'
+    else:
+        place = f'kind = "directory"\npath = "{SHARED_DIRECTORY}"'
+    head = f"""\
+# Written by `furlough lab up --name {blueprint.name}`; removed by `furlough lab down`.
+
+[[cluster]]
+name = "{blueprint.name}"
+
+[[datastore]]
+name = "vms"
+cluster = "{blueprint.name}"
+{place}
+"""
+    return head + "".join(host_table(blueprint, host) for host in blueprint.hosts)
+
+
+def host_table(blueprint: Blueprint, host: HostPlan) -> str:
+    """One [[host]]."""
+    return f"""
+[[host]]
+name = "{host.name}"
+cluster = "{blueprint.name}"
+address = "{host.address}"
+transport = "tcp"
+migration_address = "{host.address}"
+link_mbit_s = {blueprint.options.rate_mbit_s or UNLIMITED_MBIT_S}
+datastores = ["vms"]
+program = "namespace"
+namespace = "{blueprint.name}/{host.name}"
+"""

@@ -1,0 +1,121 @@
+"""The furlough daemon of a lab: `furlough serve` in the background of this machine."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from furlough.errors import Refused, Unreachable
+from furlough.lab.command import run
+from furlough.lab.patience import wait_until
+from furlough.lab.processes import Process, carries, end
+from furlough.lab.site import Site
+
+HEALTH = "/api/v1/health"
+GRACE_S = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """The daemon that `lab up` starts, its log in daemon.log, its data in data/."""
+
+    site: Site
+
+    @property
+    def log(self) -> Path:
+        """What it printed, of all its starts."""
+        return self.site.directory / "daemon.log"
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens, or would; None if it was never started."""
+        return number_in(self.site.directory / "daemon.port")
+
+    @property
+    def url(self) -> str | None:
+        """Its address; None if it was never started."""
+        return f"http://127.0.0.1:{self.port}" if self.port else None
+
+    def process(self) -> Process | None:
+        """The daemon itself, or None if it does not run. A recycled pid bears no mark."""
+        pid = number_in(self.site.directory / "daemon.pid")
+        return Process.of(pid) if pid and carries(pid, self.site.mark) else None
+
+    def start(self) -> str:
+        """Start it, always on the same port, and return its address once it is healthy."""
+        if self.process():
+            raise Refused("lab.daemon_runs", f"The furlough daemon runs already, at {self.url}.")
+        port = self.port or free_port()
+        (self.site.directory / "daemon.port").write_text(f"{port}\n")
+        self.launch(port)
+        try:
+            wait_until(lambda: self.is_settled(port), f"furlough at port {port}", timeout_s=30)
+            if self.process() is None:
+                raise Unreachable("lab.daemon_ended", "`furlough serve` ended at once.")
+        except Unreachable as error:
+            said = self.log.read_text(errors="replace")[-2000:].strip()
+            raise Unreachable(error.code, f"{error.message} It said: {said}") from error
+        return f"http://127.0.0.1:{port}"
+
+    def launch(self, port: int) -> None:
+        """Run `furlough serve` in the background, as nobody's child."""
+        pid_file = self.site.directory / "daemon.pid"
+        pid_file.unlink(missing_ok=True)
+        serve = ["-m", "furlough", "serve", "--config", str(self.site.daemon_config)]
+        serve += ["--data-dir", str(self.site.directory / "data"), "--listen", f"127.0.0.1:{port}"]
+        run(
+            [
+                *("start-stop-daemon", "--start", "--background", "--quiet"),
+                *("--make-pidfile", "--pidfile", str(pid_file), "--output", str(self.log)),
+                *("--startas", sys.executable, "--", *serve),
+            ],
+            mark=self.site.mark,
+            base=os.environ,
+        )
+
+    def is_settled(self, port: int) -> bool:
+        """Whether it is healthy, or will never be."""
+        return is_healthy(port) or self.process() is None
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL if it has not ended after ten seconds."""
+        process = self.process()
+        if process and not end([process], signal.SIGTERM, timeout_s=GRACE_S):
+            end([process], signal.SIGKILL, timeout_s=GRACE_S)
+
+    def kill(self) -> None:
+        """SIGKILL. `start` then starts it on the same port, configuration and data."""
+        process = self.process()
+        if process:
+            end([process], signal.SIGKILL, timeout_s=GRACE_S)
+
+
+def is_healthy(port: int) -> bool:
+    """Whether a furlough daemon answers 200 there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", HEALTH)
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def number_in(path: Path) -> int | None:
+    """The number a file holds, or None."""
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None

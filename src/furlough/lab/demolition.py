@@ -1,0 +1,65 @@
+"""Taking a lab down, whatever state it is in: nothing of it stays behind.
+
+Works from the lab's name alone. Half-built, crashed, damaged or already gone is all the same.
+"""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from furlough.errors import FurloughError, Refused, Unreachable
+from furlough.lab import processes
+from furlough.lab.command import run
+from furlough.lab.controller import Controller
+from furlough.lab.namespaces import Namespaces
+from furlough.lab.site import Site
+
+
+def demolish(site: Site) -> bool:
+    """Remove processes, namespaces, links and files of a lab; False if there was nothing.
+
+    Refused, before anything is removed, if somebody mounted something under its directories.
+    """
+    refuse_mounts(site)
+    found = site.directory.exists() or site.disks.exists() or bool(processes.marked(site.mark))
+    Controller(site=site).stop()
+    for pid_file in sorted(site.directory.glob("*/init.pid")):
+        Namespaces(directory=pid_file.parent, mark=site.mark).destroy()
+    # Whoever was started and not noted down, because `up` died in between.
+    if not processes.repeat_until_none(lambda: processes.marked(site.mark)):
+        raise Unreachable(
+            "lab.processes_stay",
+            f"Processes of lab {site.name} do not die.",
+            remedy="Look for processes in state D, then take the lab down again.",
+        )
+    remove_link(site)
+    for directory in (site.directory, site.disks):
+        shutil.rmtree(directory, ignore_errors=True)
+        remove_if_empty(directory.parent)
+    return found
+
+
+def refuse_mounts(site: Site) -> None:
+    """Removing files must not reach into what somebody else mounted there."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    for place in (line.split()[4] for line in lines):
+        if any(Path(place).is_relative_to(root) for root in (site.directory, site.disks)):
+            raise Refused(
+                "lab.mounted",
+                f"Something is mounted at {place}, and not by the lab.",
+                remedy=f"umount {place}",
+            )
+
+
+def remove_link(site: Site) -> None:
+    """The kernel removes it with the switch, but in its own time."""
+    if Path("/sys/class/net", site.link).exists():
+        # Gone between the look and the removal is as good.
+        with contextlib.suppress(FurloughError):
+            run(["ip", "link", "del", site.link])
+
+
+def remove_if_empty(directory: Path) -> None:
+    """The directory of all labs goes with the last one."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()

@@ -1,0 +1,128 @@
+"""The guests' initramfs: busybox, two kernel modules, our one program, a script as init."""
+
+import gzip
+import lzma
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from furlough.errors import Refused
+from furlough.lab.command import run
+
+SOURCE = Path(__file__).with_name("guest.c")
+BUSYBOX = Path("/bin/busybox")
+# The power button: without them a guest does not hear that it shall shut down.
+MODULES = ("drivers/acpi/button.ko", "drivers/input/evdev.ko")
+
+INIT = """\
+#!/bin/busybox sh
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs dev /dev
+for module in /modules/*.ko; do busybox insmod $module; done
+busybox acpid -l /dev/null
+exec /bin/guest
+"""
+POWER_BUTTON = """\
+#!/bin/busybox sh
+exec /bin/busybox poweroff -f
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One file or, with no content, one directory of an archive."""
+
+    path: str
+    content: bytes | None = None
+    is_program: bool = False
+
+
+def build(target: Path, kernel: Path) -> None:
+    """Compile the guest's program and write the initramfs for this kernel."""
+    program = target.with_name("guest")
+    run(["gcc", "-static", "-Os", "-Wall", "-o", program, SOURCE])
+    # Uncompressed on purpose: unpacking is the guest's work, and translated code is slow.
+    target.write_bytes(archive(entries(program.read_bytes(), modules(kernel))))
+
+
+def entries(program: bytes, drivers: dict[str, bytes]) -> list[Entry]:
+    """Everything in the initramfs, directories before what is in them."""
+    folders = ["bin", "dev", "proc", "sys", "modules", "etc", "etc/acpi", "etc/acpi/PWRF"]
+    files = [
+        Entry(path="init", content=INIT.encode(), is_program=True),
+        Entry(path="bin/busybox", content=BUSYBOX.read_bytes(), is_program=True),
+        Entry(path="bin/guest", content=program, is_program=True),
+        # acpid looks for the event's name, PWRF, and its code.
+        Entry(path="etc/acpi/PWRF/00000080", content=POWER_BUTTON.encode(), is_program=True),
+    ]
+    files += [Entry(path=f"modules/{name}", content=body) for name, body in drivers.items()]
+    return [Entry(path=folder) for folder in folders] + files
+
+
+def modules(kernel: Path) -> dict[str, bytes]:
+    """The modules of this kernel, unpacked; those built into it are not needed."""
+    root = Path("/lib/modules") / kernel.name.removeprefix("vmlinuz-")
+    builtin = (root / "modules.builtin").read_text(encoding="utf-8").split()
+    return {
+        Path(name).name: unpacked(root / "kernel" / name)
+        for name in MODULES
+        if f"kernel/{name}" not in builtin
+    }
+
+
+def unpacked(module: Path) -> bytes:
+    """The content of a module, however the distribution packed it."""
+    if module.exists():
+        return module.read_bytes()
+    if (packed := module.with_name(module.name + ".xz")).exists():
+        return lzma.decompress(packed.read_bytes())
+    if (packed := module.with_name(module.name + ".gz")).exists():
+        return gzip.decompress(packed.read_bytes())
+    if (packed := module.with_name(module.name + ".zst")).exists():
+        return unpacked_by_zstd(packed)
+    raise Refused(
+        "lab.module_missing",
+        f"The kernel module {module} is missing.",
+        remedy="Reinstall the kernel's package.",
+    )
+
+
+def unpacked_by_zstd(packed: Path) -> bytes:
+    """Python 3.11 has no zstd of its own."""
+    program = shutil.which("zstd")
+    if program is None:
+        raise Refused(
+            "lab.packages_missing",
+            f"{packed} is packed with zstd, which is not installed here.",
+            remedy="apt-get install --no-install-recommends zstd",
+        )
+    done = subprocess.run([program, "-dc", packed], capture_output=True, check=True, timeout=60)
+    return done.stdout
+
+
+def archive(members: Iterable[Entry]) -> bytes:
+    """A cpio archive in the "newc" form the kernel reads, everything owned by root."""
+    body = b"".join(record(number, entry) for number, entry in enumerate(members, start=1))
+    return body + record(0, Entry(path="TRAILER!!!", content=b""))
+
+
+def record(number: int, entry: Entry) -> bytes:
+    """One member: a header of hexadecimal fields, the name, the content, each padded to 4."""
+    content = entry.content or b""
+    mode = stat.S_IFDIR | 0o755
+    if entry.content is not None:
+        mode = stat.S_IFREG | (0o755 if entry.is_program else 0o644)
+    name = entry.path.encode() + b"\0"
+    # inode, mode, uid, gid, links, mtime, size, four device numbers, length of name, check
+    numbers = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name), 0)
+    header = b"070701" + b"".join(f"{value:08x}".encode() for value in numbers)
+    return padded(header + name) + padded(content)
+
+
+def padded(part: bytes) -> bytes:
+    """Filled up to a multiple of four bytes."""
+    return part + b"\0" * (-len(part) % 4)

@@ -1,0 +1,287 @@
+"""The outside world, as the engine sees it: four protocols and the values they exchange.
+
+    Hypervisor   the software on the hosts: libvirt, or the simulator
+    Store        rows, journal, leases: SQLite or PostgreSQL
+    Clock        time
+    Notifier     wakes whoever waits for news of an operation
+
+Every call of a `Hypervisor` has three outcomes: it returns (done), it raises `Refused` (nothing
+happened; its code is a class of `core.retry.REFUSALS`), or it raises `Unreachable` (in doubt: only
+a look can tell). Every call ends within a deadline of the driver's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from furlough.core.admission import Standing, Terms
+from furlough.core.capacity import Reservation
+from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.inventory import Cluster, Vm
+from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
+from furlough.core.looks import Look
+from furlough.core.operation import Operation
+from furlough.core.plan import Handover
+from furlough.core.restore import Away
+
+# --- the hypervisor ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker:
+    """What keeps a host empty: whose it is, under which epoch, and which VMs it lets pass."""
+
+    operation: OperationId
+    epoch: int
+    controller: str
+    admit: tuple[VmId, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What one host says of itself and its VMs at one instant.
+
+    `has_guard`: whether furlough-host answers there. `marker`: the marker it holds, if any.
+    """
+
+    host: HostName
+    at: datetime
+    uuid: str
+    cpus: int
+    memory_mib: int
+    cpu_models: frozenset[str]
+    networks: frozenset[str]
+    devices: frozenset[str]
+    vms: tuple[Vm, ...]
+    has_guard: bool
+    marker: Marker | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occupancy:
+    """Whether a host is empty, by the hypervisor's list and by the process list.
+
+    `active`: VMs that the hypervisor lists with a process. `processes`: VM processes found, known
+    to the hypervisor or not, as "pid name". `provisioning`: what is under way that would become
+    a VM or a disk (a start, an incoming migration, an upload), in words.
+    """
+
+    host: HostName
+    at: datetime
+    active: tuple[Vm, ...]
+    processes: tuple[str, ...]
+    provisioning: tuple[str, ...]
+    marker: Marker | None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.active or self.processes or self.provisioning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationOrder:
+    """One live migration, with nothing left to choose. `carries_definition`: the VM is persistent,
+    so its definition goes along and leaves the source."""
+
+    vm: VmId
+    source: HostName
+    target: HostName
+    handover: Handover
+    carries_definition: bool
+    waives_storage_check: bool
+    operation: OperationId
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrationReport:
+    """What the hypervisor said of a migration that it calls done.
+
+    `stopped_at` is the instant on our monotonic clock at which the source's CPUs stopped, where
+    an event told us; it makes the pause of a held handover measurable.
+    """
+
+    sent_mib: int | None = None
+    downtime_ms: int | None = None
+    stopped_at: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a migration is: memory only, in MiB and MiB/s."""
+
+    total_mib: int
+    sent_mib: int
+    remaining_mib: int
+    rate_mib_s: float
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hint:
+    """Something happened to a VM or a host: a reason to look, never a record."""
+
+    host: HostName
+    vm: VmId | None = None
+
+
+class Hypervisor(Protocol):
+    """The software on the hosts."""
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        """From now on these are the hosts. Never blocks on a host."""
+
+    async def close(self) -> None:
+        """Let go of all hosts; what runs there goes on."""
+
+    async def observe(self, host: HostName) -> HostFacts: ...
+
+    async def look(self, host: HostName, vm: VmId) -> Look:
+        """The host's present answer about one VM, or a silent one. Never raises."""
+
+    async def occupancy(self, host: HostName) -> Occupancy: ...
+
+    async def migrate_live(self, order: MigrationOrder) -> MigrationReport:
+        """Returns when the hypervisor calls it over. It goes on if this call is given up."""
+
+    async def progress(self, host: HostName, vm: VmId) -> Progress | None:
+        """How far the migration out of this host is; None where there is none."""
+
+    async def abort(self, host: HostName, vm: VmId) -> None:
+        """Ask for the end of a migration out of this host. It may win against us."""
+
+    async def start(self, host: HostName, vm: VmId) -> None: ...
+
+    async def shut_down(self, host: HostName, vm: VmId) -> None:
+        """Ask the guest, once. It may ignore us."""
+
+    async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None: ...
+
+    async def suspend(self, host: HostName, vm: VmId) -> None: ...
+
+    async def resume(self, host: HostName, vm: VmId, epoch: int) -> None: ...
+
+    async def undefine(self, host: HostName, vm: VmId, epoch: int) -> None:
+        """Remove the definition of a VM that is off; its disks stay."""
+
+    async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None: ...
+
+    async def raise_guard(self, host: HostName, marker: Marker) -> None:
+        """Durable on the host when it returns. Twice is harmless; a lower epoch is `Refused`."""
+
+    async def lower_guard(self, host: HostName, marker: Marker) -> None: ...
+
+    def hints(self) -> AsyncIterator[Hint]: ...
+
+
+# --- the store ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdempotencyKey:
+    """A client's own name for a request, bound to the caller and to the request's content."""
+
+    principal: str
+    key: str
+    content: str
+
+
+class Store(Protocol):
+    """Rows that survive us. Every write is one transaction.
+
+    `append` and `accept` refuse with `Stale` what was decided on an older state of the operation
+    (or under an older epoch), with `Conflict` or `Refused` what stands against other operations.
+    """
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def controller_id(self) -> str:
+        """The name of this installation, made at the first start."""
+
+    async def enrolment(self) -> Enrolment: ...
+
+    async def put_cluster(self, cluster: Cluster) -> None: ...
+
+    async def put_datastore(self, datastore: EnrolledDatastore) -> None: ...
+
+    async def put_host(self, host: EnrolledHost) -> None: ...
+
+    async def remove_cluster(self, name: ClusterName) -> None: ...
+
+    async def remove_datastore(self, name: str) -> None: ...
+
+    async def remove_host(self, name: HostName) -> None: ...
+
+    async def standings(self) -> Mapping[HostName, Standing]: ...
+
+    async def reservations(self) -> Sequence[Reservation]: ...
+
+    async def away(self) -> Sequence[Away]: ...
+
+    async def accept(
+        self,
+        event: OperationAccepted,
+        modes: Sequence[HostModeChanged],
+        terms: Terms,
+        key: IdempotencyKey | None = None,
+    ) -> Operation: ...
+
+    async def append(
+        self, operation: Operation, events: Sequence[Event], terms: Terms | None = None
+    ) -> Operation: ...
+
+    async def claim(self, owner: str, lease_s: float) -> Sequence[Operation]:
+        """Take every operation that is not final and that nobody live owns."""
+
+    async def renew(self, owner: str, lease_s: float) -> Sequence[OperationId]:
+        """Keep the leases of this owner; returns the operations it still owns."""
+
+    async def void_leases(self) -> None:
+        """Nobody else lives (the data directory is locked): all leases end now."""
+
+    async def operation(self, operation: OperationId) -> Operation: ...
+
+    async def operations(
+        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+    ) -> Sequence[Operation]:
+        """Newest first."""
+
+    async def journal(self, operation: OperationId) -> Sequence[Entry]: ...
+
+    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+        """Events of all operations, in their order, after this sequence number."""
+
+    async def last_sequence(self) -> int: ...
+
+
+# --- time and news -----------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time. Nobody else reads a clock or sleeps."""
+
+    def now(self) -> datetime:
+        """The instant, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump, from an arbitrary start."""
+
+    async def sleep(self, duration_s: float) -> None: ...
+
+
+class Notifier(Protocol):
+    """Wakes those who wait for news. What the news is stands in the store."""
+
+    def notify(self) -> None:
+        """Something was written."""
+
+    def listen(self) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        """News from now on; several at once count as one."""

@@ -1,0 +1,255 @@
+"""The simulated machines: hosts with their daemons and markers, VMs, and the copies of a VM that
+hosts hold. Here is only what is so; how it changes during a migration is in `migration`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from furlough.core.estimate import LINK_EFFICIENCY
+from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Disk, Nic
+from furlough.core.looks import Job, Presence, Why
+from furlough.errors import Refused, Unreachable
+from furlough.ports import Clock, Marker
+from furlough.sim.wire import Wire
+
+_MIB_PER_MBIT = 1e6 / 8 / 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimVm:
+    """A VM's own traits, the same wherever it is."""
+
+    id: VmId
+    name: str
+    vcpus: int = 1
+    memory_mib: int = 1024
+    memory_used_mib: int | None = None
+    dirty_mib_s: float = 0.0
+    working_set_mib: int = 0
+    cpu_model: str | None = None
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    @property
+    def memory_to_send_mib(self) -> int:
+        return self.memory_mib if self.memory_used_mib is None else self.memory_used_mib
+
+
+@dataclass(kw_only=True)
+class Copy:
+    """What one host holds of a VM: a definition, a process, or both. `is_orphan`: its daemon
+    died while it waited for a migration's data, and will kill it when it starts again."""
+
+    vm: SimVm
+    presence: Presence
+    why: Why = Why.UNKNOWN
+    job: Job = Job.NONE
+    has_process: bool = False
+    is_persistent: bool = True
+    has_autostart: bool = False
+    is_orphan: bool = False
+    ignores_shutdown: bool = False
+
+
+@dataclass(kw_only=True)
+class SimHost:
+    """One machine. `is_up`: it has power; `has_daemon`: its hypervisor's daemon runs;
+    `is_reachable`: the controller's packets get there and back."""
+
+    name: HostName
+    uuid: str
+    cpus: int = 16
+    memory_mib: int = 65536
+    link_mbit_s: int = 10_000
+    cpu_models: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
+    is_up: bool = True
+    has_daemon: bool = True
+    is_reachable: bool = True
+    has_guard: bool = True
+    marker: Marker | None = None
+    epoch: int = 0
+    provisioning: list[str] = field(default_factory=list)
+    copies: dict[VmId, Copy] = field(default_factory=dict)
+
+
+class Ongoing(Protocol):
+    """A migration in flight, as far as accidents concern it."""
+
+    source: HostName
+    target: HostName
+
+    def source_daemon_died(self) -> None: ...
+
+    def target_daemon_died(self) -> None: ...
+
+    def source_host_died(self) -> None: ...
+
+    def target_host_died(self) -> None: ...
+
+    def vm_stopped(self) -> None: ...
+
+
+class SimCluster:
+    """All machines. `watchers` are called after every change of a copy."""
+
+    def __init__(self, clock: Clock, hosts: list[SimHost]) -> None:
+        self.clock = clock
+        self.hosts = {host.name: host for host in hosts}
+        self.wire = Wire(clock, {})
+        for host in hosts:
+            self.slow_down(host.name, factor=1.0)
+        self.locked_datastores: set[str] = set()
+        self.watchers: list[Callable[[], None]] = []
+        self.migrations: dict[VmId, Ongoing] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    def slow_down(self, host: HostName, *, factor: float) -> None:
+        """From now on the link of a host carries this share of its rate."""
+        rate = self.hosts[host].link_mbit_s * _MIB_PER_MBIT * LINK_EFFICIENCY
+        self.wire.set_capacity(host, rate * factor)
+
+    # --- placing and finding -----------------------------------------------------------------
+
+    def put(self, host: HostName, vm: SimVm, **traits: Any) -> Copy:
+        """A VM on a host, running unless `traits` say otherwise."""
+        defaults: dict[str, Any] = {"presence": Presence.RUNNING, "has_process": True}
+        copy = Copy(vm=vm, **{**defaults, **traits})
+        self.hosts[host].copies[vm.id] = copy
+        return copy
+
+    def copy(self, host: HostName, vm: VmId) -> Copy | None:
+        return self.hosts[host].copies.get(vm)
+
+    def running_on(self, vm: VmId) -> list[HostName]:
+        """Every host on which the CPUs of this VM run. More than one is the worst there is."""
+        return [
+            name
+            for name, host in self.hosts.items()
+            if (copy := host.copies.get(vm)) is not None and copy.presence is Presence.RUNNING
+        ]
+
+    def is_locked(self, vm: SimVm) -> bool:
+        """Whether storage would stop a second copy of this VM."""
+        writable = [disk for disk in vm.disks if disk.is_writable]
+        return bool(writable) and all(disk.datastore in self.locked_datastores for disk in writable)
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Tell the watchers."""
+        for watcher in self.watchers:
+            watcher()
+
+    def set_presence(self, copy: Copy, presence: Presence, why: Why) -> None:
+        """Change what a copy does, and its process with it."""
+        copy.presence, copy.why = presence, why
+        copy.has_process = presence in (Presence.RUNNING, Presence.PAUSED)
+        self.changed()
+
+    def stop(self, host: HostName, vm: VmId, why: Why) -> None:
+        """The process of a copy ends; a VM without a definition is gone with it."""
+        copy = self.hosts[host].copies[vm]
+        ongoing = self.migrations.get(vm)
+        if ongoing is not None and ongoing.source == host:
+            ongoing.vm_stopped()
+        copy.job = Job.NONE
+        if copy.is_persistent:
+            self.set_presence(copy, Presence.SHUT_OFF, why)
+        else:
+            self.remove(host, vm)
+
+    def remove(self, host: HostName, vm: VmId) -> None:
+        """Nothing of the VM is left on this host."""
+        self.hosts[host].copies.pop(vm, None)
+        self.changed()
+
+    def start(self, host: HostName, vm: VmId) -> None:
+        """Start a VM, as anybody at the host could; refused by the hook while guarded."""
+        copy = self.hosts[host].copies.get(vm)
+        if copy is None:
+            raise Refused("vm.changed", f"{host} does not know VM {vm}.")
+        if copy.presence is not Presence.SHUT_OFF:
+            raise Refused("vm.changed", f"VM {copy.vm.name} is active on {host} already.")
+        self.check_hook(host, vm)
+        if self.is_locked(copy.vm) and self.running_on(vm):
+            raise Refused("hypervisor.failed", 'Failed to get "write" lock')
+        self.set_presence(copy, Presence.RUNNING, Why.UNKNOWN)
+
+    def check_hook(self, host: HostName, vm: VmId) -> None:
+        """What libvirt's hook answers to a start or an incoming migration."""
+        marker = self.hosts[host].marker
+        if marker is not None and vm not in marker.admit:
+            raise Refused("target.refused", f"Hook script execution failed: {host} is kept empty.")
+
+    # --- machines ------------------------------------------------------------------------------
+
+    def check_answers(self, host: HostName) -> SimHost:
+        """The host, if a call of ours gets through to its daemon; else `Unreachable`."""
+        machine = self.hosts.get(host)
+        if machine is None or not (machine.is_up and machine.has_daemon and machine.is_reachable):
+            raise Unreachable("host.silent", f"{host} does not answer.")
+        return machine
+
+    def kill_daemon(self, host: HostName) -> None:
+        """The daemon dies; VM processes live on."""
+        self.hosts[host].has_daemon = False
+        for ongoing in list(self.migrations.values()):
+            if ongoing.source == host:
+                ongoing.source_daemon_died()
+            elif ongoing.target == host:
+                ongoing.target_daemon_died()
+
+    def start_daemon(self, host: HostName) -> None:
+        """The daemon is back: it finds its VMs again and kills what waits for data in vain."""
+        machine = self.hosts[host]
+        if not machine.is_up:
+            return
+        machine.has_daemon = True
+        for vm, copy in list(machine.copies.items()):
+            if copy.is_orphan:
+                self.remove(host, vm)
+
+    def crash(self, host: HostName) -> None:
+        """The power goes: every process there is gone."""
+        machine = self.hosts[host]
+        machine.is_up = machine.has_daemon = False
+        machine.provisioning.clear()
+        for ongoing in list(self.migrations.values()):
+            if ongoing.source == host:
+                ongoing.source_host_died()
+            elif ongoing.target == host:
+                ongoing.target_host_died()
+        for vm in list(machine.copies):
+            if machine.copies[vm].has_process:
+                self.stop(host, vm, Why.UNKNOWN)
+        self.changed()
+
+    def boot(self, host: HostName) -> None:
+        """The power is back: the daemon starts, and with it what has autostart and may start."""
+        self.hosts[host].is_up = True
+        self.start_daemon(host)
+        for vm, copy in list(self.hosts[host].copies.items()):
+            if copy.has_autostart and copy.presence is Presence.SHUT_OFF:
+                with suppress(Refused):
+                    self.start(host, vm)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that goes on in the cluster whatever becomes of the controller."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def stop_background(self) -> None:
+        """End of the simulation."""
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)

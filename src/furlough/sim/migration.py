@@ -1,0 +1,300 @@
+"""One simulated live migration: begin, prepare, perform, finish, confirm, as libvirt does them.
+
+It belongs to the cluster, not to the controller: when the caller dies, it goes on. What happens
+when a daemon or a host dies in some phase follows what was measured with libvirt 9.0 and QEMU 7.2
+(docs/explanation/migrations-in-doubt.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+from furlough.core.looks import Job, Presence, Why
+from furlough.core.plan import Handover
+from furlough.errors import Bug, FurloughError, Refused, Unreachable
+from furlough.ports import MigrationOrder, MigrationReport, Progress
+from furlough.sim.cluster import Copy, SimCluster
+from furlough.sim.wire import Flow
+
+DOWNTIME_LIMIT_S = 0.3
+KEEPALIVE_S = 30.0
+_SOCKET_CLOSED_S = 1.0
+_MOST_ROUNDS = 1000
+
+
+class Phase(StrEnum):
+    """How far a migration is."""
+
+    PREPARE = "prepare"
+    PERFORM = "perform"
+    FINISH = "finish"
+    CONFIRM = "confirm"
+    OVER = "over"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How long the phases around the copying take."""
+
+    set_up_s: float = 0.4
+    finish_s: float = 0.05
+    confirm_s: float = 0.15
+
+
+class SimMigration:
+    """One migration from its begin to its end. `result` is what the call returns or raises."""
+
+    def __init__(
+        self,
+        cluster: SimCluster,
+        order: MigrationOrder,
+        timing: Timing,
+        *,
+        loses_finish_answer: bool = False,
+    ) -> None:
+        self.order = order
+        self.source = order.source
+        self.target = order.target
+        self.phase = Phase.PREPARE
+        self.result: asyncio.Future[MigrationReport] = asyncio.get_running_loop().create_future()
+        self._cluster = cluster
+        self._timing = timing
+        self._loses_finish_answer = loses_finish_answer
+        self._flow = Flow(source=order.source, target=order.target)
+        self._rounds = 0
+        self._over_now = asyncio.Event()
+        self._was_running = True
+        self._stopped_at = 0.0
+        self._source_copy = self._begin()
+        self._target_copy: Copy | None = None
+        self._vm = self._source_copy.vm
+
+    def _begin(self) -> Copy:
+        """What libvirt checks before anything happens."""
+        copy = self._cluster.copy(self.source, self.order.vm)
+        if copy is None or not copy.has_process:
+            raise Refused("vm.changed", f"The VM is not active on {self.source}.")
+        if copy.job is not Job.NONE:
+            raise Refused("hypervisor.busy", "Another job has the VM.")
+        copy.job = Job.OUTGOING
+        return copy
+
+    def start(self) -> None:
+        """From here on it goes on by itself."""
+        self._cluster.migrations[self._vm.id] = self
+        self._cluster.spawn(self._run())
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the copying is."""
+        if self.phase is not Phase.PERFORM:
+            return None
+        return Progress(
+            total_mib=self._vm.memory_mib,
+            sent_mib=round(self._flow.sent_mib),
+            remaining_mib=round(self._flow.remaining_mib),
+            rate_mib_s=round(self._cluster.wire.rate(self._flow), 1),
+            rounds=self._rounds,
+        )
+
+    def abort(self) -> None:
+        """Somebody asked for its end: works until the source has stopped."""
+        if self.phase in (Phase.PREPARE, Phase.PERFORM):
+            self._end_at_home(Refused("hypervisor.aborted", "The migration was aborted."))
+
+    # --- the phases ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Phase after phase, until one fails or an accident ends it from outside."""
+        phases = asyncio.create_task(self._go_through())
+        over = asyncio.create_task(self._over_now.wait())
+        try:
+            await asyncio.wait((phases, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            phases.cancel()
+            over.cancel()
+
+    async def _go_through(self) -> None:
+        try:
+            await self._prepare()
+            await self._perform()
+            await self._switch_over()
+            await self._finish()
+            await self._confirm()
+        except FurloughError as error:
+            self._end_at_home(error)
+
+    async def _prepare(self) -> None:
+        await self._cluster.clock.sleep(self._timing.set_up_s / 2)
+        target = self._cluster.hosts[self.target]
+        if not (target.is_up and target.has_daemon):
+            raise Refused("target.refused", f"{self.target} cannot be connected to.")
+        self._cluster.check_hook(self.target, self._vm.id)
+        known = target.copies.get(self._vm.id)
+        if known is not None and known.has_process:
+            raise Refused("target.refused", f"{self.target} has this VM already.")
+        self._target_copy = Copy(
+            vm=self._vm,
+            presence=Presence.PAUSED,
+            why=Why.MIGRATION,
+            job=Job.INCOMING,
+            has_process=True,
+            is_persistent=False,
+        )
+        target.copies[self._vm.id] = self._target_copy
+        self._cluster.changed()
+        await self._cluster.clock.sleep(self._timing.set_up_s / 2)
+
+    async def _perform(self) -> None:
+        """Pre-copy in rounds until the rest fits into the downtime limit."""
+        self.phase = Phase.PERFORM
+        to_send = float(self._vm.memory_to_send_mib)
+        for self._rounds in range(1, _MOST_ROUNDS):
+            took_s = await self._cluster.wire.send(self._flow, to_send)
+            to_send = self._rewritten_in(took_s)
+            if to_send / self._cluster.wire.rate(self._flow) <= DOWNTIME_LIMIT_S:
+                break
+        self._rest_mib = to_send
+
+    def _rewritten_in(self, seconds: float) -> float:
+        """What the guest has written meanwhile, in MiB."""
+        if self._source_copy.presence is not Presence.RUNNING:
+            return 0.0
+        return min(self._vm.working_set_mib, self._vm.dirty_mib_s * seconds)
+
+    async def _switch_over(self) -> None:
+        """The CPUs stop, and the rest is sent."""
+        self.phase = Phase.FINISH
+        self._was_running = self._source_copy.presence is Presence.RUNNING
+        self._stopped_at = self._cluster.clock.monotonic()
+        self._cluster.set_presence(self._source_copy, Presence.PAUSED, Why.MIGRATION)
+        await self._cluster.wire.send(self._flow, self._rest_mib)
+
+    async def _finish(self) -> None:
+        """The target has everything: it becomes persistent where asked, and starts the CPUs."""
+        await self._cluster.clock.sleep(self._timing.finish_s)
+        copy = self._target_copy
+        if copy is None:
+            raise Bug("sim.no_target_copy", "finish without prepare")
+        copy.is_persistent = self.order.carries_definition
+        copy.job = Job.NONE
+        if self._was_running and self.order.handover is Handover.NORMAL:
+            self._cluster.set_presence(copy, Presence.RUNNING, Why.MIGRATED)
+        else:
+            self._cluster.set_presence(copy, Presence.PAUSED, Why.USER)
+        self._downtime_ms = round(1000 * (self._cluster.clock.monotonic() - self._stopped_at))
+        self.phase = Phase.CONFIRM
+        if self._loses_finish_answer:
+            self._restart_source_after(KEEPALIVE_S)
+            await asyncio.Event().wait()
+
+    async def _confirm(self) -> None:
+        """The source's copy goes, with its definition where that was carried along."""
+        await self._cluster.clock.sleep(self._timing.confirm_s)
+        self._over()
+        if self.order.carries_definition or not self._source_copy.is_persistent:
+            self._cluster.remove(self.source, self._vm.id)
+        else:
+            self._source_copy.job = Job.NONE
+            self._cluster.set_presence(self._source_copy, Presence.SHUT_OFF, Why.MIGRATED)
+        self._answer(
+            MigrationReport(
+                sent_mib=round(self._flow.sent_mib),
+                downtime_ms=self._downtime_ms,
+                stopped_at=self._stopped_at,
+            )
+        )
+
+    # --- accidents -----------------------------------------------------------------------------
+
+    def source_daemon_died(self) -> None:
+        """In the copying the VM stays; after the switchover it stands still for us to decide."""
+        lost = Unreachable("host.silent", "End of file while reading data")
+        if self.phase in (Phase.PREPARE, Phase.PERFORM):
+            self._end_at_home(lost)
+        else:
+            self._end_as_it_is(lost)
+
+    def target_daemon_died(self) -> None:
+        """The VM stays, and a process that waits in vain is left on the target; once the target
+        has taken over, the source only misses the answer."""
+        closed = Refused("hypervisor.failed", "client socket is closed")
+        if self.phase in (Phase.PREPARE, Phase.PERFORM, Phase.FINISH):
+            if self._target_copy is not None:
+                self._target_copy.is_orphan = True
+                self._target_copy.job = Job.NONE
+                self._target_copy = None
+            self._end_at_home(closed)
+
+    def source_host_died(self) -> None:
+        """What the target has not taken over by now, it throws away."""
+        self._drop_target_copy()
+        self._end_as_it_is(Unreachable("host.silent", f"{self.source} does not answer."))
+
+    def target_host_died(self) -> None:
+        """The VM stays, unless it was handed over already: then it died with its host."""
+        if self.phase is Phase.CONFIRM:
+            return
+        self._target_copy = None
+        self._end_at_home(Refused("hypervisor.failed", "Unable to write to socket"))
+
+    def vm_stopped(self) -> None:
+        """Its guest shut it down, or somebody powered it off, while it was being copied."""
+        if self.phase is Phase.OVER:
+            return
+        self._drop_target_copy()
+        self._end_as_it_is(Refused("hypervisor.failed", "domain is no longer running"))
+
+    # --- how it ends ---------------------------------------------------------------------------
+
+    def _end_at_home(self, error: FurloughError) -> None:
+        """The VM runs on where it was."""
+        if self.phase is Phase.OVER:
+            return
+        if self._source_copy.why is Why.MIGRATION and self._was_running:
+            self._cluster.set_presence(self._source_copy, Presence.RUNNING, Why.MIGRATION_CANCELED)
+        self._drop_target_copy()
+        self._end_as_it_is(error)
+
+    def _drop_target_copy(self) -> None:
+        """The target's daemon kills what will never be complete."""
+        copy = self._target_copy
+        if copy is not None and copy.job is Job.INCOMING:
+            self._cluster.remove(self.target, self._vm.id)
+
+    def _end_as_it_is(self, error: FurloughError) -> None:
+        self._source_copy.job = Job.NONE
+        self._over()
+        self._answer(error)
+
+    def _restart_source_after(self, seconds: float) -> None:
+        """The answer was lost: the source starts its CPUs again, unless a lock stops it."""
+
+        async def restart() -> None:
+            await self._cluster.clock.sleep(seconds)
+            copy = self._source_copy
+            alive = self._cluster.copy(self.source, self._vm.id) is copy and copy.has_process
+            if alive and copy.why is Why.MIGRATION and self.phase is not Phase.OVER:
+                runs_there = self._cluster.running_on(self._vm.id)
+                if not (self._cluster.is_locked(self._vm) and runs_there):
+                    self._cluster.set_presence(copy, Presence.RUNNING, Why.MIGRATION_CANCELED)
+                self._end_as_it_is(Refused("hypervisor.failed", "client socket is closed"))
+
+        self._cluster.spawn(restart())
+
+    def _over(self) -> None:
+        self.phase = Phase.OVER
+        self._over_now.set()
+        if self._cluster.migrations.get(self._vm.id) is self:
+            del self._cluster.migrations[self._vm.id]
+
+    def _answer(self, outcome: MigrationReport | FurloughError) -> None:
+        if self.result.done():
+            return
+        if isinstance(outcome, MigrationReport):
+            self.result.set_result(outcome)
+        else:
+            self.result.set_exception(outcome)
+            self.result.exception()  # Whoever called may be dead: then nobody fetches it.

@@ -1,0 +1,138 @@
+"""Clusters, datastores and hosts: put and removed one by one."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
+
+from furlough.core.enrolment import EnrolledDatastore, EnrolledHost
+from furlough.core.ids import ClusterName, HostName
+from furlough.core.inventory import Cluster
+from furlough.core.states import HostMode
+from furlough.errors import Conflict, NotFound
+from furlough.store import codec, reading
+from furlough.store.tables import away, cluster, datastore, host
+
+
+def put_cluster(connection: Connection, one: Cluster) -> None:
+    """Add a cluster, or change the one of this name."""
+    _put(connection, cluster, one.name, {"body": codec.CLUSTER.text(one)}, {})
+
+
+def put_datastore(connection: Connection, one: EnrolledDatastore) -> None:
+    """Add a datastore, or change the one of this name."""
+    reading.read_enrolment(connection).cluster(one.cluster)
+    body = {"cluster": one.cluster, "body": codec.DATASTORE.text(one)}
+    _put(connection, datastore, one.name, body, {})
+
+
+def put_host(connection: Connection, one: EnrolledHost) -> None:
+    """Add a host, or change the one of this name. It may not change its cluster while it has
+    work there, and may list only datastores of its cluster."""
+    enrolment = reading.read_enrolment(connection)
+    enrolment.cluster(one.cluster)
+    unknown = set(one.datastores) - {two.name for two in enrolment.datastores_of(one.cluster)}
+    if unknown:
+        raise NotFound(
+            "datastore.unknown",
+            f"Host {one.name} lists unknown datastore(s): {', '.join(sorted(unknown))}.",
+            remedy=f"Enrol them in cluster {one.cluster} first.",
+        )
+    known = next((two for two in enrolment.hosts if two.name == one.name), None)
+    if known is not None and known.cluster != one.cluster:
+        check_idle(connection, one.name)
+    body = {"cluster": one.cluster, "body": codec.HOST.text(one)}
+    _put(connection, host, one.name, body, {"mode": HostMode.AVAILABLE.value})
+
+
+def remove_cluster(connection: Connection, name: ClusterName) -> None:
+    """Remove an empty cluster."""
+    for table, what in ((host, "hosts"), (datastore, "datastores")):
+        left = connection.scalar(
+            select(func.count()).select_from(table).where(table.c.cluster == name)
+        )
+        if left:
+            raise Conflict(
+                "cluster.not_empty",
+                f"Cluster {name} still has {left} {what}.",
+                remedy="Remove or move them first.",
+            )
+    _remove(connection, cluster, name)
+
+
+def remove_datastore(connection: Connection, name: str) -> None:
+    """Remove a datastore that no host lists."""
+    users = [one.name for one in reading.read_enrolment(connection).hosts if name in one.datastores]
+    if users:
+        raise Conflict(
+            "datastore.in_use",
+            f"Datastore {name} is listed by {', '.join(users)}.",
+            remedy="Take it from those hosts first: furlough host set.",
+        )
+    _remove(connection, datastore, name)
+
+
+def remove_host(connection: Connection, name: HostName) -> None:
+    """Remove a host without work: no operation, no maintenance, no VM that calls it home."""
+    check_idle(connection, name)
+    _remove(connection, host, name)
+
+
+def check_idle(connection: Connection, name: HostName) -> None:
+    """`Conflict` where something of ours still concerns this host."""
+    standing = reading.read_standings(connection).get(name)
+    if standing is None:
+        raise NotFound(
+            "host.unknown", f"There is no host {name!r}.", remedy="See: furlough host list."
+        )
+    if standing.operation is not None:
+        raise Conflict(
+            "host.busy",
+            f"Host {name} belongs to operation {standing.operation}, which is not over.",
+            remedy=f"Wait for it or cancel it: furlough operation cancel {standing.operation}.",
+            operation=standing.operation,
+        )
+    flights = reading.read_flights(connection)
+    held = reading.read_reservations(connection, [name])
+    if held or any(name in (one.source, one.target) for one in flights):
+        raise Conflict(
+            "host.busy",
+            f"Host {name} takes part in another host's evacuation.",
+            remedy="Wait for that operation: furlough operation list.",
+        )
+    if standing.mode is not HostMode.AVAILABLE:
+        raise Conflict(
+            "host.mode",
+            f"Host {name} is {standing.mode.value}.",
+            remedy="Exit maintenance or uncordon it first.",
+        )
+    waiting = connection.scalar(select(func.count()).select_from(away).where(away.c.home == name))
+    if waiting:
+        raise Conflict(
+            "host.is_home",
+            f"{waiting} VM(s) that were evacuated call {name} their home.",
+            remedy="Bring them home, or close the record with an exit that restores none.",
+        )
+
+
+def _put(
+    connection: Connection,
+    table: Table,
+    name: str,
+    values: dict[str, str],
+    defaults: dict[str, str],
+) -> None:
+    changed = connection.execute(update(table).where(table.c.name == name).values(values))
+    if changed.rowcount == 0:
+        last = connection.scalar(select(func.max(table.c.position))) or 0
+        connection.execute(
+            insert(table).values({**values, **defaults, "name": name, "position": last + 1})
+        )
+
+
+def _remove(connection: Connection, table: Table, name: str) -> None:
+    if connection.execute(delete(table).where(table.c.name == name)).rowcount == 0:
+        raise NotFound(
+            f"{table.name}.unknown",
+            f"There is no {table.name} {name!r}.",
+            remedy=f"See: furlough {table.name} list.",
+        )

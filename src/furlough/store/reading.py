@@ -1,0 +1,174 @@
+"""Rows to core values. Functions of a connection; the store runs them in its threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, func, select
+
+from furlough.core.admission import Flight, Standing
+from furlough.core.capacity import Load, Reservation
+from furlough.core.enrolment import Enrolment
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
+from furlough.core.ids import operation_number as number_of
+from furlough.core.journal import Entry
+from furlough.core.operation import Operation
+from furlough.core.plan import Method
+from furlough.core.restore import Away
+from furlough.core.states import HostMode, StepState
+from furlough.errors import NotFound
+from furlough.store import codec
+from furlough.store.tables import (
+    away,
+    cluster,
+    datastore,
+    event,
+    host,
+    operation,
+    operation_host,
+    reservation,
+    step,
+    vm_owner,
+)
+
+
+def read_enrolment(connection: Connection) -> Enrolment:
+    """Everything enrolled, in the order of enrolment."""
+
+    def bodies(table: object) -> list[str]:
+        return list(
+            connection.scalars(select(table.c.body).order_by(table.c.position))  # type: ignore[attr-defined]
+        )
+
+    return Enrolment(
+        clusters=[codec.CLUSTER.value(text) for text in bodies(cluster)],
+        datastores=[codec.DATASTORE.value(text) for text in bodies(datastore)],
+        hosts=[codec.HOST.value(text) for text in bodies(host)],
+    )
+
+
+def read_standings(connection: Connection) -> dict[HostName, Standing]:
+    """Every host's mode and owner."""
+    rows = connection.execute(
+        select(host.c.name, host.c.cluster, host.c.mode, host.c.operation).order_by(host.c.position)
+    )
+    return {
+        HostName(row.name): Standing(
+            host=HostName(row.name),
+            cluster=ClusterName(row.cluster),
+            mode=HostMode(row.mode),
+            operation=None if row.operation is None else operation_id(row.operation),
+        )
+        for row in rows
+    }
+
+
+def read_operation(connection: Connection, which: OperationId) -> Operation:
+    """One operation with all its steps; `NotFound` where there is none."""
+    row = connection.execute(
+        select(operation).where(operation.c.number == number_of(which))
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            "operation.unknown",
+            f"There is no operation {which}.",
+            remedy="See: furlough operation list.",
+        )
+    return _operation_of(connection, row)
+
+
+def read_operations(
+    connection: Connection, *, active: bool, at_host: HostName | None, limit: int
+) -> list[Operation]:
+    """Operations, newest first."""
+    query = select(operation).order_by(operation.c.number.desc()).limit(limit)
+    if active:
+        query = query.where(operation.c.is_final.is_(False))
+    if at_host is not None:
+        query = query.join(operation_host).where(operation_host.c.host == at_host)
+    return [_operation_of(connection, row) for row in connection.execute(query).all()]
+
+
+def _operation_of(connection: Connection, row: Row[tuple[object, ...]]) -> Operation:
+    bodies = connection.scalars(
+        select(step.c.body).where(step.c.operation == row.number).order_by(step.c.number)
+    )
+    return codec.whole(row.body, row.plan, row.roster, list(bodies))
+
+
+def read_journal(connection: Connection, which: OperationId) -> list[Entry]:
+    """All events of one operation, in their order."""
+    rows = connection.execute(
+        select(event).where(event.c.operation == number_of(which)).order_by(event.c.number)
+    )
+    return [_entry_of(row) for row in rows]
+
+
+def read_entries(connection: Connection, after: int, limit: int) -> list[Entry]:
+    """Events of all operations after a sequence number."""
+    rows = connection.execute(
+        select(event).where(event.c.sequence > after).order_by(event.c.sequence).limit(limit)
+    )
+    return [_entry_of(row) for row in rows]
+
+
+def read_last_sequence(connection: Connection) -> int:
+    """The sequence number of the newest event, 0 before the first."""
+    return connection.scalar(select(func.max(event.c.sequence))) or 0
+
+
+def _entry_of(row: Row[tuple[object, ...]]) -> Entry:
+    return Entry(
+        sequence=row.sequence,
+        operation=operation_id(row.operation),
+        number=row.number,
+        at=datetime.fromisoformat(row.at),
+        event=codec.EVENT.value(row.body),
+    )
+
+
+def read_reservations(
+    connection: Connection, hosts: Sequence[HostName] | None = None
+) -> list[Reservation]:
+    """The room held on these hosts, or on all."""
+    query = select(reservation)
+    if hosts is not None:
+        query = query.where(reservation.c.host.in_(hosts))
+    return [
+        Reservation(
+            operation=operation_id(row.operation),
+            vm=VmId(row.vm),
+            host=HostName(row.host),
+            load=Load(memory_mib=row.memory_mib, vcpus=row.vcpus),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def read_away(connection: Connection) -> list[Away]:
+    """Every VM that an evacuation has taken from its home host."""
+    return [codec.AWAY.value(text) for text in connection.scalars(select(away.c.body))]
+
+
+def read_vm_owners(connection: Connection, vms: Sequence[VmId]) -> dict[VmId, OperationId]:
+    """Those of these VMs that an operation owns, with the operation."""
+    rows = connection.execute(select(vm_owner).where(vm_owner.c.vm.in_(vms)))
+    return {VmId(row.vm): operation_id(row.operation) for row in rows}
+
+
+def read_flights(connection: Connection) -> list[Flight]:
+    """Every live migration that is started and not over, of whichever operation."""
+    rows = connection.execute(
+        select(step.c.source, step.c.target, host.c.cluster)
+        .join(host, host.c.name == step.c.source)
+        .where(step.c.state == StepState.STARTED.value, step.c.method == Method.LIVE.value)
+    )
+    return [
+        Flight(
+            source=HostName(row.source),
+            target=HostName(row.target),
+            cluster=ClusterName(row.cluster),
+        )
+        for row in rows
+    ]

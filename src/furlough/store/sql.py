@@ -1,0 +1,134 @@
+"""The Store port over SQLAlchemy Core: SQLite in the data directory, in memory, or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, text
+
+from furlough.core.admission import Standing, Terms
+from furlough.core.capacity import Reservation
+from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
+from furlough.core.ids import ClusterName, HostName, OperationId
+from furlough.core.inventory import Cluster
+from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
+from furlough.core.operation import Operation
+from furlough.core.restore import Away
+from furlough.ports import Clock, IdempotencyKey
+from furlough.store import enrolling, leases, reading, schema, settings, writing
+from furlough.store.database import Database
+
+_NO_TERMS = Terms()
+
+
+class SqlStore:
+    """Implements `ports.Store`. `url` is SQLAlchemy's; `sqlite://` lives in memory, inline."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._database = Database(url)
+        self._clock = clock
+        self._in_memory = url == "sqlite://"
+
+    async def open(self) -> None:
+        prepare = schema.create_at_once if self._in_memory else schema.bring_up_to_date
+        await self._database.prepare(prepare)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def controller_id(self) -> str:
+        return await self._database.read(settings.controller_id)
+
+    # --- enrolment -------------------------------------------------------------------------
+
+    async def enrolment(self) -> Enrolment:
+        return await self._database.read(reading.read_enrolment)
+
+    async def put_cluster(self, cluster: Cluster) -> None:
+        await self._database.write(lambda c: enrolling.put_cluster(c, cluster))
+
+    async def put_datastore(self, datastore: EnrolledDatastore) -> None:
+        await self._database.write(lambda c: enrolling.put_datastore(c, datastore))
+
+    async def put_host(self, host: EnrolledHost) -> None:
+        await self._database.write(lambda c: enrolling.put_host(c, host))
+
+    async def remove_cluster(self, name: ClusterName) -> None:
+        await self._database.write(lambda c: enrolling.remove_cluster(c, name))
+
+    async def remove_datastore(self, name: str) -> None:
+        await self._database.write(lambda c: enrolling.remove_datastore(c, name))
+
+    async def remove_host(self, name: HostName) -> None:
+        await self._database.write(lambda c: enrolling.remove_host(c, name))
+
+    # --- what others hold ------------------------------------------------------------------
+
+    async def standings(self) -> Mapping[HostName, Standing]:
+        return await self._database.read(reading.read_standings)
+
+    async def reservations(self) -> Sequence[Reservation]:
+        return await self._database.read(reading.read_reservations)
+
+    async def away(self) -> Sequence[Away]:
+        return await self._database.read(reading.read_away)
+
+    # --- operations ------------------------------------------------------------------------
+
+    async def accept(
+        self,
+        event: OperationAccepted,
+        modes: Sequence[HostModeChanged],
+        terms: Terms,
+        key: IdempotencyKey | None = None,
+    ) -> Operation:
+        at = self._clock.now()
+        return await self._database.write(lambda c: writing.accept(c, event, modes, terms, key, at))
+
+    async def append(
+        self, operation: Operation, events: Sequence[Event], terms: Terms | None = None
+    ) -> Operation:
+        at = self._clock.now()
+        return await self._database.write(
+            lambda c: writing.append(c, operation, events, terms or _NO_TERMS, at)
+        )
+
+    async def claim(self, owner: str, lease_s: float) -> Sequence[Operation]:
+        at = self._clock.now()
+        return await self._database.write(
+            lambda c: leases.claim(c, owner, lease_s, self._seconds(c), at)
+        )
+
+    async def renew(self, owner: str, lease_s: float) -> Sequence[OperationId]:
+        return await self._database.write(
+            lambda c: leases.renew(c, owner, lease_s, self._seconds(c))
+        )
+
+    async def void_leases(self) -> None:
+        await self._database.write(leases.void)
+
+    async def operation(self, operation: OperationId) -> Operation:
+        return await self._database.read(lambda c: reading.read_operation(c, operation))
+
+    async def operations(
+        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+    ) -> Sequence[Operation]:
+        return await self._database.read(
+            lambda c: reading.read_operations(c, active=active, at_host=host, limit=limit)
+        )
+
+    async def journal(self, operation: OperationId) -> Sequence[Entry]:
+        return await self._database.read(lambda c: reading.read_journal(c, operation))
+
+    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+        return await self._database.read(lambda c: reading.read_entries(c, after, limit))
+
+    async def last_sequence(self) -> int:
+        return await self._database.read(reading.read_last_sequence)
+
+    def _seconds(self, connection: Connection) -> float:
+        """The time of leases: PostgreSQL's own, since its clients' clocks may differ."""
+        if self._database.is_postgres:
+            clock = text("SELECT extract(epoch FROM clock_timestamp())")
+            return float(connection.execute(clock).scalar_one())
+        return self._clock.now().timestamp()

@@ -1,0 +1,440 @@
+"""Events into the journal and, in the same transaction, into the rows that are its fold.
+
+Here the promises between operations are kept: one owner per VM and host, room reserved before it
+is used, slots counted over all operations, a target that is still a target. What may be is judged
+in `core.admission`; this module reads the rows for it and writes the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import singledispatch
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from furlough.core.admission import (
+    OWNS_HOSTS,
+    Flight,
+    Room,
+    Terms,
+    check_hosts_free,
+    check_most_away,
+    check_room,
+    check_target,
+    check_vms_free,
+    has_slot,
+)
+from furlough.core.capacity import NOTHING, Load
+from furlough.core.ids import HostName, OperationId, VmId, operation_id
+from furlough.core.ids import operation_number as number_of
+from furlough.core.journal import (
+    Event,
+    HostModeChanged,
+    OperationAccepted,
+    OperationEnded,
+    PlanExtended,
+    StepStarted,
+    StepSucceeded,
+    apply,
+)
+from furlough.core.operation import Operation, Outcome, RosterEntry, Step
+from furlough.core.plan import Method, OperationKind, PlannedStep
+from furlough.core.policy import Limits
+from furlough.core.restore import Away, is_closed_by
+from furlough.core.states import HostMode
+from furlough.errors import Conflict, Invalid, Refused, Stale
+from furlough.ports import IdempotencyKey
+from furlough.store import codec, reading, tables
+
+_UNLIMITED = Room(free=Load(memory_mib=1 << 60, vcpus=1 << 30))
+
+
+# --- accepting -----------------------------------------------------------------------------------
+
+
+def accept(
+    connection: Connection,
+    event: OperationAccepted,
+    modes: Sequence[HostModeChanged],
+    terms: Terms,
+    key: IdempotencyKey | None,
+    at: datetime,
+) -> Operation:
+    """Store a new operation, or return the one that this idempotency key made before."""
+    if key is not None and (known := _known(connection, key)) is not None:
+        return known
+    _check_acceptance(connection, event, modes, terms)
+    number = _new_number(connection)
+    if key is not None:
+        connection.execute(
+            insert(tables.idempotency).values(
+                principal=key.principal, key=key.key, content=key.content, operation=number
+            )
+        )
+    which = operation_id(number)
+    accepted = _record(connection, None, which, event, at)
+    for change in modes:
+        accepted = _record(connection, accepted, which, change, at)
+    _write_rows(connection, None, accepted)
+    return accepted
+
+
+def _new_number(connection: Connection) -> int:
+    """A row for an operation that the same transaction will fill in."""
+    blank = {"kind": "", "state": "", "body": "", "plan": "", "roster": ""}
+    result = connection.execute(
+        insert(tables.operation)
+        .values(blank, is_final=False, lease_until_s=0.0, epoch=0, events=0)
+        .returning(tables.operation.c.number)
+    )
+    return int(result.scalar_one())
+
+
+def _known(connection: Connection, key: IdempotencyKey) -> Operation | None:
+    row = connection.execute(
+        select(tables.idempotency).where(
+            tables.idempotency.c.principal == key.principal, tables.idempotency.c.key == key.key
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.content != key.content:
+        raise Invalid(
+            "idempotency.mismatch",
+            f"The idempotency key {key.key!r} was used for another request.",
+            remedy="Use a new key for a new request.",
+        )
+    return reading.read_operation(connection, operation_id(row.operation))
+
+
+def _check_acceptance(
+    connection: Connection,
+    event: OperationAccepted,
+    modes: Sequence[HostModeChanged],
+    terms: Terms,
+) -> None:
+    """Raises where another operation stands against this one; decided on rows, under the gate."""
+    standings = reading.read_standings(connection)
+    if event.operation_kind in OWNS_HOSTS:
+        check_hosts_free(event.hosts, standings)
+    if event.operation_kind is OperationKind.ENTER:
+        check_most_away(event.hosts, standings, terms.most_away)
+    _check_owners(connection, event.roster)
+    entered = {change.host for change in modes if change.after is HostMode.ENTERING}
+    taken: dict[HostName, Load] = {}
+    for step in event.plan.steps:
+        target = step.targets[0] if step.targets else None
+        if target is None or step.vm is None:
+            continue
+        if event.operation_kind is not OperationKind.EXIT and (
+            target in entered or standings[target].mode is not HostMode.AVAILABLE
+        ):
+            raise Refused(
+                "target.not_available",
+                f"Target {target} is {standings[target].mode.value} by now.",
+                remedy="Make a new plan.",
+            )
+        # Room is looked at with what this very plan takes there before.
+        room = terms.rooms.get(target, _UNLIMITED)
+        room = replace(room, free=room.free - taken.get(target, NOTHING))
+        check_room(
+            step.vm, target, step.load, room, reading.read_reservations(connection, [target])
+        )
+        taken[target] = taken.get(target, NOTHING) + step.load
+
+
+def _check_owners(connection: Connection, roster: Iterable[RosterEntry]) -> None:
+    vms = [entry.vm for entry in roster]
+    check_vms_free(vms, reading.read_vm_owners(connection, vms))
+
+
+# --- appending -----------------------------------------------------------------------------------
+
+
+def append(
+    connection: Connection,
+    operation: Operation,
+    events: Sequence[Event],
+    terms: Terms,
+    at: datetime,
+) -> Operation:
+    """The operation after these events. `Stale` where it is not what the caller thinks it is:
+    another event came first, or another process has taken it over."""
+    row = connection.execute(
+        select(tables.operation.c.epoch, tables.operation.c.events).where(
+            tables.operation.c.number == number_of(operation.id)
+        )
+    ).one()
+    if (row.epoch, row.events) != (operation.epoch, operation.events):
+        raise Stale("operation.stale", f"{operation.id} has changed since it was read.")
+    return record_all(connection, operation, events, at, terms)
+
+
+def record_all(
+    connection: Connection,
+    operation: Operation,
+    events: Sequence[Event],
+    at: datetime,
+    terms: Terms | None = None,
+) -> Operation:
+    """The operation after these events, written; it must be as the rows have it."""
+    current = operation
+    for event in events:
+        if isinstance(event, StepStarted):
+            step = current.step(event.step)
+            _check_start(connection, current, step, event, terms or Terms())
+        if isinstance(event, PlanExtended):
+            _check_owners(connection, event.roster)
+        current = _record(connection, current, operation.id, event, at)
+    _write_rows(connection, operation, current)
+    return current
+
+
+def _check_start(
+    connection: Connection, operation: Operation, step: Step, event: StepStarted, terms: Terms
+) -> None:
+    """Raises `Refused` where the target may not take the VM any more, `Conflict` with the code
+    `slot.none` where it has to wait for its turn."""
+    target, vm = event.target, step.planned.vm
+    if target is None or vm is None:
+        return
+    standings = reading.read_standings(connection)
+    check_target(operation, target, standings[target])
+    room = terms.rooms.get(target, _UNLIMITED)
+    reservations = reading.read_reservations(connection, [target])
+    check_room(vm, target, step.planned.load, room, reservations)
+    if step.method is Method.LIVE and step.planned.source is not None:
+        source = step.planned.source
+        cluster = standings[source].cluster
+        flight = Flight(source=source, target=target, cluster=cluster)
+        limits = terms.limits.get(cluster, Limits())
+        if not has_slot(flight, reading.read_flights(connection), limits):
+            raise Conflict("slot.none", f"No slot is free for {step.planned.vm_name} yet.")
+
+
+def _record(
+    connection: Connection,
+    operation: Operation | None,
+    which: OperationId,
+    event: Event,
+    at: datetime,
+) -> Operation:
+    """One event into the journal, and its consequences into the tables beside it."""
+    after = apply(operation, which, event, at)
+    connection.execute(
+        insert(tables.event).values(
+            operation=number_of(which),
+            number=after.events,
+            at=at.isoformat(),
+            kind=event.kind,
+            body=codec.EVENT.text(event),
+        )
+    )
+    _project(event, connection, after)
+    return after
+
+
+def _write_rows(connection: Connection, before: Operation | None, after: Operation) -> None:
+    """The operation's own rows; steps that did not change are the same objects and are left."""
+    number = number_of(after.id)
+    values: dict[str, object] = {
+        "kind": after.kind.value,
+        "state": after.state.value,
+        "is_final": after.is_final,
+        "owner": after.owner,
+        "epoch": after.epoch,
+        "events": after.events,
+        "body": codec.head_text(after),
+    }
+    if after.owner is None:
+        values["lease_until_s"] = 0.0
+    if before is None or before.plan is not after.plan:
+        values["plan"] = codec.PLAN.text(after.plan)
+    if before is None or before.roster is not after.roster:
+        values["roster"] = codec.ROSTER.text(after.roster)
+    connection.execute(
+        update(tables.operation).where(tables.operation.c.number == number).values(values)
+    )
+    known = () if before is None else before.steps
+    for index, step in enumerate(after.steps):
+        if index >= len(known):
+            connection.execute(insert(tables.step).values(_step_values(number, step)))
+        elif step is not known[index]:
+            connection.execute(
+                update(tables.step)
+                .where(tables.step.c.operation == number, tables.step.c.number == step.number)
+                .values(_step_values(number, step))
+            )
+
+
+def _step_values(operation: int, step: Step) -> Mapping[str, object]:
+    return {
+        "operation": operation,
+        "number": step.number,
+        "method": step.method.value,
+        "state": step.state.value,
+        "source": step.planned.source,
+        "target": step.target,
+        "body": codec.STEP.text(step),
+    }
+
+
+# --- consequences --------------------------------------------------------------------------------
+
+
+@singledispatch
+def _project(_event: object, _connection: Connection, _operation: Operation) -> None:
+    """What an event means for the tables beside the operation's own; most mean nothing."""
+
+
+@_project.register
+def _accepted(event: OperationAccepted, connection: Connection, operation: Operation) -> None:
+    number = number_of(operation.id)
+    connection.execute(
+        insert(tables.operation_host),
+        [{"operation": number, "host": host} for host in event.hosts],
+    )
+    if event.operation_kind in OWNS_HOSTS:
+        connection.execute(
+            update(tables.host).where(tables.host.c.name.in_(event.hosts)).values(operation=number)
+        )
+    _own(connection, operation, event.roster)
+    _reserve(connection, operation, event.plan.steps)
+
+
+@_project.register
+def _extended(event: PlanExtended, connection: Connection, operation: Operation) -> None:
+    _own(connection, operation, event.roster)
+    _reserve(connection, operation, event.steps)
+
+
+@_project.register
+def _mode_changed(event: HostModeChanged, connection: Connection, operation: Operation) -> None:
+    if event.after is HostMode.MAINTENANCE:
+        _check_nobody_comes(connection, event.host)
+    changed = connection.execute(
+        update(tables.host)
+        .where(tables.host.c.name == event.host, tables.host.c.mode == event.before.value)
+        .values(mode=event.after.value)
+    )
+    if changed.rowcount != 1:
+        raise Conflict(
+            "host.mode",
+            f"Host {event.host} is no longer {event.before.value}.",
+            remedy="Look at it and try again.",
+            operation=operation.id,
+        )
+
+
+def _check_nobody_comes(connection: Connection, host: HostName) -> None:
+    """A part of S3 that only the store can see: no place is held on the host for anybody, and
+    nothing is flying to it."""
+    held = reading.read_reservations(connection, [host])
+    coming = [flight for flight in reading.read_flights(connection) if flight.target == host]
+    if held or coming:
+        raise Conflict(
+            "host.expects_vms",
+            f"{len(held) + len(coming)} VM(s) are still expected on {host}.",
+            remedy="Wait for the operations that bring them.",
+        )
+
+
+@_project.register
+def _step_started(event: StepStarted, connection: Connection, operation: Operation) -> None:
+    planned = operation.step(event.step).planned
+    if event.target is not None and planned.vm is not None:
+        _reserve(connection, operation, [replace(planned, targets=(event.target,))])
+
+
+@_project.register
+def _step_succeeded(event: StepSucceeded, connection: Connection, operation: Operation) -> None:
+    planned = operation.step(event.step).planned
+    if event.outcome is not Outcome.MOVED or planned.vm is None or event.where is None:
+        return
+    row = connection.execute(
+        select(tables.away.c.body).where(tables.away.c.vm == planned.vm)
+    ).scalar_one_or_none()
+    known = None if row is None else codec.AWAY.value(row)
+    if known is not None and event.where == known.home:
+        _forget_away(connection, [planned.vm])
+    elif operation.kind is OperationKind.ENTER:
+        _remember_away(connection, operation, planned, event.where, known)
+
+
+def _remember_away(
+    connection: Connection,
+    operation: Operation,
+    planned: PlannedStep,
+    left_on: HostName,
+    known: Away | None,
+) -> None:
+    """A VM that was away already keeps its home and its past; only its whereabouts change."""
+    vm, home = planned.vm, planned.source
+    if vm is None or home is None:
+        return
+    if known is not None:
+        row = replace(known, left_on=left_on, operation=operation.id)
+    else:
+        row = Away(
+            vm=vm,
+            name=planned.vm_name,
+            home=home,
+            left_on=left_on,
+            operation=operation.id,
+            since=operation.created_at,
+            before=planned.before,
+        )
+    _forget_away(connection, [vm])
+    connection.execute(insert(tables.away).values(vm=vm, home=row.home, body=codec.AWAY.text(row)))
+
+
+@_project.register
+def _ended(_event: OperationEnded, connection: Connection, operation: Operation) -> None:
+    """Everything held is let go, whatever the ending was."""
+    number = number_of(operation.id)
+    connection.execute(delete(tables.vm_owner).where(tables.vm_owner.c.operation == number))
+    connection.execute(delete(tables.reservation).where(tables.reservation.c.operation == number))
+    connection.execute(
+        update(tables.host).where(tables.host.c.operation == number).values(operation=None)
+    )
+    if operation.kind is OperationKind.EXIT:
+        record = reading.read_away(connection)
+        _forget_away(connection, [one.vm for one in record if is_closed_by(operation, one)])
+
+
+def _own(connection: Connection, operation: Operation, roster: Iterable[RosterEntry]) -> None:
+    rows = [{"vm": entry.vm, "operation": number_of(operation.id)} for entry in roster]
+    if rows:
+        connection.execute(insert(tables.vm_owner), rows)
+
+
+def _reserve(connection: Connection, operation: Operation, steps: Iterable[PlannedStep]) -> None:
+    """Hold room for each VM on the first of its targets, and nowhere else."""
+    number = number_of(operation.id)
+    rows = [
+        {
+            "operation": number,
+            "vm": step.vm,
+            "host": step.targets[0],
+            "memory_mib": step.load.memory_mib,
+            "vcpus": step.load.vcpus,
+        }
+        for step in steps
+        if step.vm is not None and step.targets
+    ]
+    if not rows:
+        return
+    connection.execute(
+        delete(tables.reservation).where(
+            tables.reservation.c.operation == number,
+            tables.reservation.c.vm.in_([row["vm"] for row in rows]),
+        )
+    )
+    connection.execute(insert(tables.reservation), rows)
+
+
+def _forget_away(connection: Connection, vms: Sequence[VmId]) -> None:
+    if vms:
+        connection.execute(delete(tables.away).where(tables.away.c.vm.in_(vms)))
