@@ -18,3 +18,8 @@ class RealClock:
 
     async def sleep(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
+
+
+def pause(duration_s: float) -> None:
+    """Sleep where nothing else goes on: on the command line."""
+    time.sleep(duration_s)

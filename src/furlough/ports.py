@@ -20,9 +20,9 @@ from typing import Protocol
 
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
-from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
+from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
-from furlough.core.inventory import Cluster, Vm
+from furlough.core.inventory import Vm
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.looks import Look
 from furlough.core.operation import Operation
@@ -208,11 +208,8 @@ class Store(Protocol):
 
     async def enrolment(self) -> Enrolment: ...
 
-    async def put_cluster(self, cluster: Cluster) -> None: ...
-
-    async def put_datastore(self, datastore: EnrolledDatastore) -> None: ...
-
-    async def put_host(self, host: EnrolledHost) -> None: ...
+    async def enrol(self, additions: Enrolment) -> None:
+        """Create or change all of these, or none; what is not named stays as it is."""
 
     async def remove_cluster(self, name: ClusterName) -> None: ...
 
@@ -225,6 +222,10 @@ class Store(Protocol):
     async def reservations(self) -> Sequence[Reservation]: ...
 
     async def away(self) -> Sequence[Away]: ...
+
+    async def repeat_of(self, key: IdempotencyKey) -> Operation | None:
+        """The operation that this key has made, if any. `Invalid` where it was for another
+        request."""
 
     async def accept(
         self,

@@ -73,7 +73,8 @@ class Vm:
     """One VM as its host describes it.
 
     `busy_with` names a job that runs on it (a migration, a backup, a block copy), empty if
-    none. `dirty_mib_s` and `working_set_mib` are None where nobody measured them.
+    none. `dirty_mib_s` and `working_set_mib` are None where nobody measured them. The VM's own
+    policy travels with it; what it does not say is the default.
     """
 
     id: VmId
@@ -92,6 +93,8 @@ class Vm:
     busy_with: str = ""
     dirty_mib_s: float | None = None
     working_set_mib: int | None = None
+    on_maintenance: str = "live"
+    is_ha: bool = False
 
     @property
     def is_active(self) -> bool:

@@ -301,14 +301,14 @@ def _blocked(event: OperationBlocked, operation: Operation, _at: datetime) -> Op
 
 
 @_change.register
-def _unblocked(_event: OperationUnblocked, operation: Operation, _at: datetime) -> Operation:
+def _unblocked(event: OperationUnblocked, operation: Operation, _at: datetime) -> Operation:
     state = operation.state
     return replace(
         operation,
         state=advance(state, OperationState.RUNNING) if state is OperationState.BLOCKED else state,
         code=None,
         waiting_for=None,
-        crashes=0,
+        crashes=0 if event.by else operation.crashes,
     )
 
 

@@ -52,9 +52,10 @@ class RestoreMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class EnterOptions:
-    """How to enter maintenance. `timeout_s` of 0 or less: no timeout; no targets: any host."""
+    """How to enter maintenance. `timeout_s` of 0 or less: no timeout, None: the default one; no
+    targets: any host."""
 
-    timeout_s: float = 0
+    timeout_s: float | None = None
     target_hosts: tuple[HostName, ...] = ()
     reason: str = ""
     ticket: str = ""

@@ -14,7 +14,7 @@ mind (the source restarts its CPUs up to one keepalive time after the target has
     absent, shut off  paused            complete, CPUs never started   -> resume the target
     paused            running           stale copy, held by a lock     -> power off the source
     paused            absent            the target never got it        -> resume the source
-    paused            paused            ran nowhere since              -> ask
+    paused            paused            ran nowhere since              -> remove that, or ask
     absent            absent            gone                           -> search all hosts
     silent            any               unknown                        -> wait
 """
@@ -144,10 +144,7 @@ def _source_paused(source: Look, target: Look, trail: Trail) -> Ruling:
             meaning="the target runs it; the source holds a stale copy",
         )
     if target.presence is Presence.PAUSED:
-        return _ask(
-            "migration.both_paused",
-            "both hosts hold it paused, and which copy is complete cannot be seen",
-        )
+        return _both_paused(trail)
     if target.has_process:
         return _wait("a process of it is left on the target")
     if trail.was_paused:
@@ -157,6 +154,22 @@ def _source_paused(source: Look, target: Look, trail: Trail) -> Ruling:
         act=Act.RESUME_SOURCE,
         patience=Patience.WINDOW,
         meaning="the target never got it; it stands still on the source",
+    )
+
+
+def _both_paused(trail: Trail) -> Ruling:
+    """It has run nowhere since the switchover. If the target's copy never ran, the source's is
+    as complete as it was: back to it, which needs no guess about what the target received."""
+    if trail.never_ran_on_target:
+        return Ruling(
+            conclusion=Conclusion.ACT,
+            act=Act.REMOVE_TARGET,
+            patience=Patience.WINDOW,
+            meaning="both hosts hold it paused; the target's copy never ran",
+        )
+    return _ask(
+        "migration.both_paused",
+        "both hosts hold it paused, and which copy is complete cannot be seen",
     )
 
 

@@ -81,7 +81,7 @@ class Observer:
             return
         because = _identity_trouble(enrolled, facts)
         if not enrolled.uuid:
-            await self._store.put_host(replace(enrolled, uuid=facts.uuid))
+            await self._store.enrol(Enrolment(hosts=[replace(enrolled, uuid=facts.uuid)]))
         self._sights[name] = _Sight(facts=facts, silent_because=because)
         if before.silent_because and not because:
             log.info("host connected", host=name, vms=len(facts.vms))

@@ -17,12 +17,14 @@ import structlog
 from furlough.core.admission import Flight, has_slot
 from furlough.core.agenda import Agenda, Ending, agenda
 from furlough.core.ids import ClusterName, HostName
+from furlough.core.inventory import Inventory
 from furlough.core.journal import (
     DeadlinePassed,
     Event,
     HostModeChanged,
     OperationBlocked,
     OperationEnded,
+    OperationUnblocked,
     PlanExtended,
     StepSkipped,
 )
@@ -41,6 +43,7 @@ from furlough.errors import Stale, Unreachable
 log = structlog.get_logger()
 
 MOST_CRASHES = 3
+_FOR_A_PERSON = ("crash_loop", "bug")
 
 
 class Executor(Protocol):
@@ -73,16 +76,9 @@ class Runner:
         self._ledger.changed.set()
 
     async def run(self) -> None:
-        operation = self._ledger.operation
-        if operation.crashes >= MOST_CRASHES and operation.state is OperationState.RUNNING:
-            await self._ledger.record(
-                OperationBlocked(
-                    code="crash_loop",
-                    waiting_for=f"a person: the controller died {operation.crashes} times in it "
-                    f"without progress; then: furlough operation resume {operation.id}",
-                )
-            )
+        if await self._is_for_a_person():
             return
+        operation = self._ledger.operation
         log.info("operation claimed", operation=operation.id, epoch=operation.epoch)
         enrolment = await self._work.store.enrolment()
         self._limits = {one.name: one.policy.limits for one in enrolment.clusters}
@@ -96,6 +92,27 @@ class Runner:
                     await self._work.clock.sleep(self._work.pace.poll_s)
         final = self._ledger.operation
         log.info("operation ended", operation=final.id, state=final.state.value, code=final.code)
+
+    async def _is_for_a_person(self) -> bool:
+        """Whether it may not go on by itself. What else a dead process of ours waited for is
+        forgotten: whoever still has to wait will say so again."""
+        operation = self._ledger.operation
+        if operation.state is OperationState.CANCELLING:
+            return False
+        if operation.code in _FOR_A_PERSON:
+            return True
+        if operation.crashes >= MOST_CRASHES:
+            await self._ledger.record(
+                OperationBlocked(
+                    code="crash_loop",
+                    waiting_for=f"a person: the controller died {operation.crashes} times in it "
+                    f"without progress; then: furlough operation resume {operation.id}",
+                )
+            )
+            return True
+        if operation.waiting_for is not None:
+            await self._ledger.record(OperationUnblocked())
+        return False
 
     async def _advance(self, tasks: asyncio.TaskGroup) -> None:
         """One round: ask what is to be done, do it, wait for a change."""
@@ -131,10 +148,10 @@ class Runner:
 
     async def _conclude(self, todo: Agenda) -> bool:
         """Record what needs no act; whether anything was recorded."""
-        events: list[Event] = [
-            StepSkipped(step=step.number, why=why, outcome=_outcome_of_skipped(step))
-            for step, why in todo.skip
-        ]
+        events: list[Event] = []
+        if todo.skip:
+            inventory = await self._work.observer.inventory()
+            events += [_skipped(step, why, inventory) for step, why in todo.skip]
         if todo.extend:
             events.append(
                 PlanExtended(steps=todo.extend, roster=(), why="the guard must be put right")
@@ -251,5 +268,11 @@ class Runner:
             self._is_stale = True
 
 
-def _outcome_of_skipped(step: Step) -> Outcome:
-    return Outcome.PENDING if step.planned.vm is None else Outcome.STAYED
+def _skipped(step: Step, why: str, inventory: Inventory) -> StepSkipped:
+    """A step that will not be done any more; its VM is where it was last seen."""
+    vm = step.planned.vm
+    if vm is None:
+        return StepSkipped(step=step.number, why=why, outcome=Outcome.PENDING)
+    copies = inventory.copies_of(vm)
+    where = inventory.vm(vm).host if copies else step.planned.source
+    return StepSkipped(step=step.number, why=why, outcome=Outcome.STAYED, where=where)

@@ -88,15 +88,14 @@ def furnish(specification: dict[str, Any]) -> None:
 
 def regrow(place: str) -> None:
     """Put a tmpfs over a directory and bind every entry of it back into that."""
-    entries = [(grasp(os.path.join(place, name)), name) for name in os.listdir(place)]
+    entries = [(grasp(str(path)), path) for path in Path(place).iterdir()]
     mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV)
-    for descriptor, name in entries:
-        where = os.path.join(place, name)
+    for descriptor, path in entries:
         if stat.S_ISLNK(os.fstat(descriptor).st_mode):
-            os.symlink(os.readlink("", dir_fd=descriptor), where)
+            path.symlink_to(os.readlink("", dir_fd=descriptor))
             os.close(descriptor)
         else:
-            bind(descriptor, where)
+            bind(descriptor, str(path))
 
 
 def grasp(path: str) -> int:
@@ -108,7 +107,7 @@ def bind(descriptor: int, where: str) -> None:
     """Bind what a descriptor holds to a place, which is made if it is missing."""
     if not os.path.lexists(where):
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            os.makedirs(where)
+            Path(where).mkdir(parents=True)
         else:
             os.close(os.open(where, os.O_CREAT | os.O_WRONLY, 0o600))
     mount(f"/proc/self/fd/{descriptor}", where, None, MS_BIND | MS_REC)

@@ -13,7 +13,6 @@ from furlough.lab.site import Site
 FORMAT = 1
 DISK_SIZE_MIB = 64
 NBD_PORT = 10809
-TCP_PORT = 16509
 HOSTS_MOST, VMS_MOST = 20, 200
 UUIDS = uuid5(NAMESPACE_DNS, "lab.furlough")
 
@@ -90,8 +89,8 @@ class Options:
 
     @property
     def free_for_load_mib(self) -> int:
-        """What kernel and initramfs leave free in a guest (measured: 62 MiB, with room)."""
-        return self.memory_mib - 72
+        """What kernel and initramfs leave free in a guest, measured from 96 MiB to 2 GiB."""
+        return self.memory_mib * 15 // 16 - 60
 
     @property
     def filled_mib(self) -> int:

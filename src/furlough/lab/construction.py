@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from furlough.errors import Bug, Refused
+from furlough.errors import Bug, Refused, Unreachable
 from furlough.lab import (
     configuration,
     demolition,
@@ -17,7 +17,7 @@ from furlough.lab import (
     requirements,
     storage,
 )
-from furlough.lab.blueprint import Blueprint, Options, Storage, address, draw
+from furlough.lab.blueprint import Accelerator, Blueprint, Options, Storage, address, draw
 from furlough.lab.host import Host
 from furlough.lab.lab import Lab
 from furlough.lab.namespaces import Specification
@@ -27,8 +27,22 @@ from furlough.lab.site import STATE_ROOT, Site
 Teller = Callable[[str], None]
 
 
-def construct(name: str, options: Options, *, has_daemon: bool, tell: Teller) -> Lab:
-    """Build a lab. Refused, and nothing done, while one of that name exists."""
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def construct(
+    name: str = "lab",
+    options: Options | None = None,
+    *,
+    has_daemon: bool = True,
+    tell: Teller = silent,
+) -> Lab:
+    """Build a lab and wait until every guest counts and the furlough daemon is healthy.
+
+    Refused, and nothing done, while one of that name exists. On a failure nothing stays behind.
+    """
+    options = options or Options()
     site = Site.named(name)
     requirements.check(options)
     lab = Lab(blueprint=claim(site, options))
@@ -48,7 +62,7 @@ def construct(name: str, options: Options, *, has_daemon: bool, tell: Teller) ->
 def claim(site: Site, options: Options) -> Blueprint:
     """Make the lab's directory and description, so that no other lab takes name or network."""
     with all_labs_locked():
-        if site.directory.exists() or site.disks.exists():
+        if site.directory.exists() or site.disks.exists() or network.has_link(site.link):
             raise Refused(
                 "lab.exists",
                 f"A lab called {site.name} is up, or was not taken down.",
@@ -107,7 +121,24 @@ def build(lab: Lab, tell: Teller) -> None:
         with step(tell, f"{len(lab.vm_names)} VMs counting"):
             since = unix_now()
             list(pool.map(lambda host: start_vms(host, kernel), lab.hosts))
-            lab.wait_for_guests(since=since)
+            wait_for_guests(lab, since)
+
+
+def wait_for_guests(lab: Lab, since: float) -> None:
+    """Wait until every guest counts; Unreachable, with what a silent one said last."""
+    try:
+        lab.wait_for_guests(since=since)
+    except Unreachable as error:
+        silent = next(report.vm for report in lab.witness(since=since) if not report.lines)
+        said = [host.serial(silent)[-500:].strip() for host in lab.hosts]
+        text = f"{error.message} {silent} said: {' '.join(said).strip() or 'nothing'}."
+        remedy = "Try --accel tcg: not every KVM boots guests." if is_kvm(lab) else error.remedy
+        raise Unreachable("lab.guests_silent", text, remedy=remedy) from error
+
+
+def is_kvm(lab: Lab) -> bool:
+    """Whether its guests run on the processor itself."""
+    return lab.blueprint.options.accelerator is Accelerator.KVM
 
 
 def start_vms(host: Host, kernel: Path) -> None:

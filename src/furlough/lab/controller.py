@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from furlough.errors import Refused, Unreachable
+from furlough.errors import Refused
 from furlough.lab.command import run
 from furlough.lab.patience import wait_until
 from furlough.lab.processes import Process, carries, end
@@ -24,6 +24,7 @@ class Controller:
     """The daemon that `lab up` starts, its log in daemon.log, its data in data/."""
 
     site: Site
+    program: tuple[str, ...] = (sys.executable, "-m", "furlough")
 
     @property
     def log(self) -> Path:
@@ -52,26 +53,24 @@ class Controller:
         port = self.port or free_port()
         (self.site.directory / "daemon.port").write_text(f"{port}\n")
         self.launch(port)
-        try:
-            wait_until(lambda: self.is_settled(port), f"furlough at port {port}", timeout_s=30)
-            if self.process() is None:
-                raise Unreachable("lab.daemon_ended", "`furlough serve` ended at once.")
-        except Unreachable as error:
+        wait_until(lambda: self.is_settled(port), f"furlough at port {port}", timeout_s=30)
+        if self.process() is None:
             said = self.log.read_text(errors="replace")[-2000:].strip()
-            raise Unreachable(error.code, f"{error.message} It said: {said}") from error
+            raise Refused("lab.daemon_ended", f"`furlough serve` ended at once. It said: {said}")
         return f"http://127.0.0.1:{port}"
 
     def launch(self, port: int) -> None:
         """Run `furlough serve` in the background, as nobody's child."""
         pid_file = self.site.directory / "daemon.pid"
         pid_file.unlink(missing_ok=True)
-        serve = ["-m", "furlough", "serve", "--config", str(self.site.daemon_config)]
+        program, *words = self.program
+        serve = [*words, "serve", "--config", str(self.site.daemon_config)]
         serve += ["--data-dir", str(self.site.directory / "data"), "--listen", f"127.0.0.1:{port}"]
         run(
             [
                 *("start-stop-daemon", "--start", "--background", "--quiet"),
                 *("--make-pidfile", "--pidfile", str(pid_file), "--output", str(self.log)),
-                *("--startas", sys.executable, "--", *serve),
+                *("--startas", program, "--", *serve),
             ],
             mark=self.site.mark,
             base=os.environ,

@@ -12,6 +12,8 @@ from furlough.lab import processes
 from furlough.lab.command import run
 from furlough.lab.controller import Controller
 from furlough.lab.namespaces import Namespaces
+from furlough.lab.network import has_link
+from furlough.lab.patience import wait_until
 from furlough.lab.site import Site
 
 
@@ -21,7 +23,8 @@ def demolish(site: Site) -> bool:
     Refused, before anything is removed, if somebody mounted something under its directories.
     """
     refuse_mounts(site)
-    found = site.directory.exists() or site.disks.exists() or bool(processes.marked(site.mark))
+    members = processes.marked(site.mark)
+    found = bool(members) or site.directory.exists() or site.disks.exists()
     Controller(site=site).stop()
     for pid_file in sorted(site.directory.glob("*/init.pid")):
         Namespaces(directory=pid_file.parent, mark=site.mark).destroy()
@@ -32,6 +35,7 @@ def demolish(site: Site) -> bool:
             f"Processes of lab {site.name} do not die.",
             remedy="Look for processes in state D, then take the lab down again.",
         )
+    wait_for_burial(members)
     remove_link(site)
     for directory in (site.directory, site.disks):
         shutil.rmtree(directory, ignore_errors=True)
@@ -51,9 +55,16 @@ def refuse_mounts(site: Site) -> None:
             )
 
 
+def wait_for_burial(members: list[processes.Process]) -> None:
+    """Give the machine's own first process a moment to reap the dead: some take a second."""
+    places = [Path("/proc", str(process.pid)) for process in members]
+    with contextlib.suppress(Unreachable):
+        wait_until(lambda: not any(p.exists() for p in places), "reaping", timeout_s=3)
+
+
 def remove_link(site: Site) -> None:
     """The kernel removes it with the switch, but in its own time."""
-    if Path("/sys/class/net", site.link).exists():
+    if has_link(site.link):
         # Gone between the look and the removal is as good.
         with contextlib.suppress(FurloughError):
             run(["ip", "link", "del", site.link])

@@ -97,14 +97,16 @@ int main(void)
     long fill = parameter("furlough_fill_mib"), hot = parameter("furlough_hot_mib");
     long rate = parameter("furlough_hot_mib_s");
 
-    if (fork() == 0) {
-        bear_witness();
-        return 0;
-    }
     seed ^= (uint64_t)boot_number() << 20;
     if (fill > 0 && !filled(fill))
         fprintf(stderr, "furlough: no memory for %ld MiB\n", fill);
     uint64_t *memory = hot > 0 && rate > 0 ? filled(hot) : NULL;
+
+    /* The first line says that the guest is as it was asked to be. */
+    if (fork() == 0) {
+        bear_witness();
+        return 0;
+    }
     if (memory)
         rewrite(memory, hot, rate);
     for (;;)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from furlough.errors import Refused
-from furlough.lab.command import run
+from furlough.lab.command import PLAIN_ENVIRONMENT, run
 
 SOURCE = Path(__file__).with_name("guest.c")
 BUSYBOX = Path("/bin/busybox")
@@ -44,7 +44,9 @@ class Entry:
 def build(target: Path, kernel: Path) -> None:
     """Compile the guest's program and write the initramfs for this kernel."""
     program = target.with_name("guest")
-    run(["gcc", "-static", "-Os", "-Wall", "-o", program, SOURCE])
+    # A killed compiler leaves its temporary files: they must lie where `down` removes them.
+    surroundings = PLAIN_ENVIRONMENT | {"TMPDIR": str(target.parent)}
+    run(["gcc", "-static", "-Os", "-Wall", "-o", program, SOURCE], base=surroundings)
     # Uncompressed on purpose: unpacking is the guest's work, and translated code is slow.
     target.write_bytes(archive(entries(program.read_bytes(), modules(kernel))))
 

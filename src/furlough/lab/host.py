@@ -1,16 +1,17 @@
 """One host of a lab: how it is made, its libvirtd, its VMs, its link, its witness."""
 
 import contextlib
+import shutil
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from uuid import uuid4
 
-from furlough.errors import FurloughError, Invalid, Refused, Unreachable
+from furlough.errors import Invalid, Refused, Unreachable
 from furlough.lab import configuration, domain_xml, network
-from furlough.lab.blueprint import TCP_PORT, Blueprint, HostPlan, Storage
-from furlough.lab.command import run
+from furlough.lab.blueprint import Blueprint, HostPlan, Storage
+from furlough.lab.command import PLAIN_ENVIRONMENT, run
 from furlough.lab.namespaces import Namespaces, Specification
 from furlough.lab.patience import wait_until
 from furlough.lab.processes import Process, end, send
@@ -110,6 +111,11 @@ class Host:
         to = [vm, target.uri, f"tcp://{target.address}"]
         return self.virsh("migrate", *flags, *extra, *to, timeout_s=timeout_s)
 
+    def serial(self, vm: str) -> str:
+        """All that a VM has printed on this host, kernel messages included."""
+        path = self.directory / "var-log-libvirt" / "serial" / vm
+        return path.read_text(errors="replace") if path.exists() else ""
+
     # --- libvirtd ---------------------------------------------------------------------------
 
     def daemon(self) -> list[Process]:
@@ -128,7 +134,13 @@ class Host:
         if self.daemon():
             raise Refused("lab.daemon_runs", f"libvirtd of {self.name} runs already.")
         (self.directory / "run-libvirt" / "libvirtd.pid").unlink(missing_ok=True)
-        self.run(DAEMON, "--daemon", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
+        self.run(
+            f"/usr/local/sbin/{DAEMON}",
+            "--daemon",
+            "--listen",
+            "--pid-file",
+            "/run/libvirt/libvirtd.pid",
+        )
         wait_until(self.answers, f"libvirtd of {self.name}", timeout_s=30, interval_s=0.05)
 
     def answers(self) -> bool:
@@ -140,7 +152,8 @@ class Host:
         return True
 
     def stop_daemon(self) -> None:
-        """Stop libvirtd in good order; its VMs run on."""
+        """Stop libvirtd in good order, frozen or not; its VMs run on."""
+        self.thaw_daemon()
         self.end_daemon(signal.SIGTERM)
 
     def kill_daemon(self) -> None:
@@ -201,6 +214,7 @@ class Host:
     def boot(self) -> None:
         """Power on: everything but the files, which outlive a power cut."""
         empty(self.directory / "run-libvirt")
+        (self.directory / "boot_id").write_text(f"{uuid4()}\n", encoding="ascii")
         self.inside.create(self.specification())
         network.connect(self.blueprint, self.plan, self.inside, self.switch)
         network.limit(self.inside, self.blueprint.options.rate_mbit_s)
@@ -210,6 +224,7 @@ class Host:
     def power_off(self) -> None:
         """Cut the power: every process dies at once, files stay. `boot` brings it back."""
         self.inside.destroy()
+        network.disconnect(self.plan, self.switch)
 
     def start_collector(self) -> None:
         """Start the witness."""
@@ -234,6 +249,8 @@ class Host:
         (self.directory / "hosts").write_text(configuration.hosts_file(self.blueprint))
         (self.directory / "hostname").write_text(self.name + "\n")
         (self.directory / "witness" / "collector.py").write_bytes(COLLECTOR.read_bytes())
+        # By its own path it may be confined by AppArmor, to the paths of a real host.
+        shutil.copy2(where_is(DAEMON), self.directory / "sbin" / DAEMON)
         install_furlough_host(self.directory / "sbin", etc / "hooks" / "qemu.d")
 
     def specification(self) -> Specification:
@@ -243,6 +260,8 @@ class Host:
         binds += [
             (str(self.directory / "hosts"), "/etc/hosts"),
             (str(self.directory / "hostname"), "/etc/hostname"),
+            # The kernel has one for the whole machine; a host's own changes when it boots.
+            (str(self.directory / "boot_id"), "/proc/sys/kernel/random/boot_id"),
             (str(site.initramfs.parent), domain_xml.GUEST_DIRECTORY),
         ]
         if self.blueprint.options.storage is Storage.DIR:
@@ -263,6 +282,14 @@ def install_furlough_host(sbin: Path, hooks: Path) -> None:
     program.chmod(0o755)
     hooks.mkdir(parents=True)
     (hooks / "50-furlough").symlink_to("/usr/local/sbin/furlough-host")
+
+
+def where_is(program: str) -> str:
+    """The path of a program of this machine. Refused if it has none."""
+    path = shutil.which(program, path=PLAIN_ENVIRONMENT["PATH"])
+    if path is None:
+        raise Refused("lab.program_missing", f"The program {program} is missing.")
+    return path
 
 
 def empty(directory: Path) -> None:

@@ -1,14 +1,14 @@
 """A lab that is up: its hosts, its VMs, its witness, its state."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from furlough.errors import NotFound, Refused, Unreachable
 from furlough.lab import witness
-from furlough.lab.blueprint import Blueprint, Options
+from furlough.lab.blueprint import Blueprint
 from furlough.lab.controller import Controller
+from furlough.lab.demolition import demolish
 from furlough.lab.host import Host
 from furlough.lab.namespaces import Namespaces
 from furlough.lab.patience import unix_now, wait_until
@@ -17,7 +17,7 @@ from furlough.lab.site import Site
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """A lab that was built and not yet taken down."""
+    """A lab that was built, by `construction.construct`, and not yet taken down."""
 
     blueprint: Blueprint
 
@@ -34,23 +34,8 @@ class Lab:
             ) from None
         return Lab(blueprint=Blueprint.from_json(text))
 
-    @staticmethod
-    def up(
-        name: str = "lab",
-        options: Options | None = None,
-        *,
-        has_daemon: bool = True,
-        tell: Callable[[str], None] = lambda line: None,
-    ) -> "Lab":
-        """Build a lab and wait until every guest counts; on any failure nothing stays behind."""
-        from furlough.lab.construction import construct  # noqa: PLC0415 - it returns a Lab
-
-        return construct(name, options or Options(), has_daemon=has_daemon, tell=tell)
-
     def down(self) -> None:
         """Take it down: nothing stays behind."""
-        from furlough.lab.demolition import demolish  # noqa: PLC0415 - it needs no Lab
-
         demolish(self.site)
 
     @property

@@ -8,18 +8,20 @@ The bridge lives in the switch's own namespace, out of reach of this machine's p
     silent  the switch drops everything for and from that host; nobody is told
 """
 
+import contextlib
 import ipaddress
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from furlough.errors import Refused
-from furlough.lab.blueprint import Blueprint, HostPlan, address
+from furlough.lab.blueprint import Blueprint, HostPlan
 from furlough.lab.command import run
 from furlough.lab.namespaces import Namespaces
 
-NETWORKS = ipaddress.ip_network("10.213.0.0/16")
+NETWORKS = ipaddress.IPv4Network("10.213.0.0/16")
 SWITCH_MAC, OUTER_MAC = "02:f1:00:{:02x}:00:fe", "02:f1:00:{:02x}:00:ff"
 VM_BRIDGE = "br-vms"
 
@@ -34,7 +36,7 @@ class Link:
 
 def free_network(taken: Iterable[str]) -> int:
     """The third byte of a /24 that overlaps none of these destinations."""
-    used = [ipaddress.ip_network(text, strict=False) for text in taken]
+    used = [ipaddress.IPv4Network(text, strict=False) for text in taken]
     for number, network in enumerate(NETWORKS.subnets(new_prefix=24)):
         if 0 < number < 255 and not any(network.overlaps(other) for other in used):
             return number
@@ -43,6 +45,11 @@ def free_network(taken: Iterable[str]) -> int:
         "Every /24 of 10.213.0.0/16 is routed already.",
         remedy="Take other labs down, or remove the routes.",
     )
+
+
+def has_link(name: str) -> bool:
+    """Whether this machine has an interface of that name."""
+    return Path("/sys/class/net", name).exists()
 
 
 def taken_networks() -> list[str]:
@@ -97,6 +104,12 @@ def connect(blueprint: Blueprint, host: HostPlan, inside: Namespaces, switch: Na
             *neighbours(blueprint, "eth0", host.address),
         ]
     )
+
+
+def disconnect(host: HostPlan, switch: Namespaces) -> None:
+    """Remove a dead host's port, which the kernel would do in its own time."""
+    with contextlib.suppress(Refused):
+        switch.run_ip([f"link del {host.name}"])
 
 
 def neighbours(blueprint: Blueprint, device: str, own_address: str) -> list[str]:

@@ -75,9 +75,9 @@ def in_namespace_of(first: Process) -> list[Process]:
 
 def everything() -> Iterator[Process]:
     """Every process of the machine but this one."""
-    for entry in os.listdir(PROC):
-        if entry.isdigit() and int(entry) != os.getpid():
-            process = Process.of(int(entry))
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            process = Process.of(int(entry.name))
             if process is not None:
                 yield process
 
@@ -94,7 +94,7 @@ def carries(pid: int, mark: str) -> bool:
 def pid_namespace(pid: int) -> str:
     """The PID namespace of a process, as the kernel names it; empty if it is gone."""
     try:
-        return os.readlink(PROC / str(pid) / "ns" / "pid")
+        return str((PROC / str(pid) / "ns" / "pid").readlink())
     except OSError:
         return ""
 

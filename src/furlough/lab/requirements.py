@@ -6,6 +6,7 @@ from pathlib import Path
 
 from furlough.errors import Refused
 from furlough.lab.blueprint import Accelerator, Options
+from furlough.lab.command import PLAIN_ENVIRONMENT
 
 # Program and the Debian package that has it.
 PROGRAMS = {
@@ -34,13 +35,24 @@ QEMU_OVERHEAD_MIB = 110
 
 def check(options: Options) -> None:
     """Refused, with the remedy, unless this machine can run such a lab."""
-    if os.geteuid() != 0:
+    check_user(os.geteuid())
+    check_packages(missing_packages(PLAIN_ENVIRONMENT["PATH"]))
+    check_devices(options)
+    check_memory(options)
+
+
+def check_user(user: int) -> None:
+    """Refused for everybody but root."""
+    if user != 0:
         raise Refused(
             "lab.not_root",
             "A lab needs root: it makes namespaces, links and bridges.",
             remedy="Run it with sudo, or try `furlough demo`, which needs no privileges.",
         )
-    missing = missing_packages()
+
+
+def check_packages(missing: list[str]) -> None:
+    """Refused, with the line to type, if any package is missing."""
     if missing:
         raise Refused(
             "lab.packages_missing",
@@ -48,14 +60,11 @@ def check(options: Options) -> None:
             remedy=f"apt-get install --no-install-recommends {' '.join(missing)}",
             packages=missing,
         )
-    check_devices(options)
-    check_memory(options)
 
 
-def missing_packages() -> list[str]:
+def missing_packages(search_path: str) -> list[str]:
     """The Debian packages to install, sorted; empty where nothing is missing."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = {pkg for name, pkg in PROGRAMS.items() if not shutil.which(name, path=path)}
+    missing = {pkg for name, pkg in PROGRAMS.items() if not shutil.which(name, path=search_path)}
     missing |= {package for name, package in FILES.items() if not Path(name).exists()}
     if not has_static_busybox():
         missing.add("busybox-static")

@@ -138,7 +138,7 @@ def runs(seen: Iterable[Sighting]) -> list[Run]:
         of_host = by_host.setdefault(sighting.host, [])
         if of_host and continues(of_host[-1], sighting):
             before = of_host.pop()
-            of_host.append(until(before, sighting))
+            of_host.append(lengthened(before, sighting))
         else:
             of_host.append(alone(sighting))
     return sorted((run for found in by_host.values() for run in found), key=lambda run: run.since)
@@ -165,7 +165,7 @@ def alone(sighting: Sighting) -> Run:
     )
 
 
-def until(run: Run, sighting: Sighting) -> Run:
+def lengthened(run: Run, sighting: Sighting) -> Run:
     """A run with one more line."""
     return Run(
         host=run.host,
@@ -218,7 +218,7 @@ def doubles(found: list[Run]) -> list[Double]:
         Double(
             hosts=(min(one.host, other.host), max(one.host, other.host)),
             since=max(one.since, other.since),
-            until=max(min(one.until, other.until), max(one.since, other.since)),
+            until=max(min(one.until, other.until), one.since, other.since),
         )
         for number, one in enumerate(found)
         for other in found[number + 1 :]

@@ -151,9 +151,14 @@ class SimMigration:
         """Pre-copy in rounds until the rest fits into the downtime limit."""
         self.phase = Phase.PERFORM
         to_send = float(self._vm.memory_to_send_mib)
+        throttle = 0.0
         for self._rounds in range(1, _MOST_ROUNDS):
+            sent = to_send
             took_s = await self._cluster.wire.send(self._flow, to_send)
-            to_send = self._rewritten_in(took_s)
+            to_send = self._rewritten_in(took_s * (1 - throttle))
+            if to_send > sent / 2:
+                # Auto-converge: the guest's CPUs are slowed, more with every such round.
+                throttle = min(0.99, throttle + 0.1 if throttle else 0.2)
             if to_send / self._cluster.wire.rate(self._flow) <= DOWNTIME_LIMIT_S:
                 break
         self._rest_mib = to_send

@@ -1,33 +1,38 @@
-"""Clusters, datastores and hosts: put and removed one by one."""
+"""Clusters, datastores and hosts: created, changed, removed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
-from furlough.core.enrolment import EnrolledDatastore, EnrolledHost
+from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import ClusterName, HostName
-from furlough.core.inventory import Cluster
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, NotFound
 from furlough.store import codec, reading
 from furlough.store.tables import away, cluster, datastore, host
 
 
-def put_cluster(connection: Connection, one: Cluster) -> None:
-    """Add a cluster, or change the one of this name."""
-    _put(connection, cluster, one.name, {"body": codec.CLUSTER.text(one)}, {})
+def put(connection: Connection, additions: Enrolment) -> None:
+    """Add these, or change those of the same name; in one transaction, so all or none."""
+    for one in additions.clusters:
+        _put(connection, cluster, one.name, {"body": codec.CLUSTER.text(one)}, {})
+    for two in additions.datastores:
+        _put_datastore(connection, two)
+    for three in additions.hosts:
+        _put_host(connection, three)
 
 
-def put_datastore(connection: Connection, one: EnrolledDatastore) -> None:
-    """Add a datastore, or change the one of this name."""
+def _put_datastore(connection: Connection, one: EnrolledDatastore) -> None:
     reading.read_enrolment(connection).cluster(one.cluster)
     body = {"cluster": one.cluster, "body": codec.DATASTORE.text(one)}
     _put(connection, datastore, one.name, body, {})
 
 
-def put_host(connection: Connection, one: EnrolledHost) -> None:
-    """Add a host, or change the one of this name. It may not change its cluster while it has
-    work there, and may list only datastores of its cluster."""
+def _put_host(connection: Connection, one: EnrolledHost) -> None:
+    """A host may not change its cluster while it has work there, and may list only datastores of
+    its cluster."""
     enrolment = reading.read_enrolment(connection)
     enrolment.cluster(one.cluster)
     unknown = set(one.datastores) - {two.name for two in enrolment.datastores_of(one.cluster)}
@@ -40,6 +45,8 @@ def put_host(connection: Connection, one: EnrolledHost) -> None:
     known = next((two for two in enrolment.hosts if two.name == one.name), None)
     if known is not None and known.cluster != one.cluster:
         check_idle(connection, one.name)
+    if known is not None and known.address == one.address and not one.uuid:
+        one = replace(one, uuid=known.uuid)  # Enrolled again: it keeps the identity we have seen.
     body = {"cluster": one.cluster, "body": codec.HOST.text(one)}
     _put(connection, host, one.name, body, {"mode": HostMode.AVAILABLE.value})
 

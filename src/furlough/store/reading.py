@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from furlough.core.admission import Flight, Standing
 from furlough.core.capacity import Load, Reservation
@@ -17,7 +17,8 @@ from furlough.core.operation import Operation
 from furlough.core.plan import Method
 from furlough.core.restore import Away
 from furlough.core.states import HostMode, StepState
-from furlough.errors import NotFound
+from furlough.errors import Invalid, NotFound
+from furlough.ports import IdempotencyKey
 from furlough.store import codec
 from furlough.store.tables import (
     away,
@@ -25,11 +26,26 @@ from furlough.store.tables import (
     datastore,
     event,
     host,
+    idempotency,
     operation,
     operation_host,
     reservation,
     step,
     vm_owner,
+)
+
+# Built once: composing a statement costs more than running it on SQLite.
+_STANDINGS = select(host.c.name, host.c.cluster, host.c.mode, host.c.operation).order_by(
+    host.c.position
+)
+_OPERATION = select(operation).where(operation.c.number == bindparam("wanted"))
+_STEPS = select(step.c.body).where(step.c.operation == bindparam("wanted")).order_by(step.c.number)
+_RESERVATIONS = select(reservation)
+_RESERVATIONS_ON = _RESERVATIONS.where(reservation.c.host.in_(bindparam("hosts", expanding=True)))
+_FLIGHTS = (
+    select(step.c.source, step.c.target, host.c.cluster)
+    .join(host, host.c.name == step.c.source)
+    .where(step.c.state == StepState.STARTED.value, step.c.method == Method.LIVE.value)
 )
 
 
@@ -50,9 +66,7 @@ def read_enrolment(connection: Connection) -> Enrolment:
 
 def read_standings(connection: Connection) -> dict[HostName, Standing]:
     """Every host's mode and owner."""
-    rows = connection.execute(
-        select(host.c.name, host.c.cluster, host.c.mode, host.c.operation).order_by(host.c.position)
-    )
+    rows = connection.execute(_STANDINGS)
     return {
         HostName(row.name): Standing(
             host=HostName(row.name),
@@ -66,9 +80,7 @@ def read_standings(connection: Connection) -> dict[HostName, Standing]:
 
 def read_operation(connection: Connection, which: OperationId) -> Operation:
     """One operation with all its steps; `NotFound` where there is none."""
-    row = connection.execute(
-        select(operation).where(operation.c.number == number_of(which))
-    ).one_or_none()
+    row = connection.execute(_OPERATION, {"wanted": number_of(which)}).one_or_none()
     if row is None:
         raise NotFound(
             "operation.unknown",
@@ -91,10 +103,27 @@ def read_operations(
 
 
 def _operation_of(connection: Connection, row: Row[tuple[object, ...]]) -> Operation:
-    bodies = connection.scalars(
-        select(step.c.body).where(step.c.operation == row.number).order_by(step.c.number)
-    )
+    bodies = connection.scalars(_STEPS, {"wanted": row.number})
     return codec.whole(row.body, row.plan, row.roster, list(bodies))
+
+
+def read_repeat(connection: Connection, key: IdempotencyKey) -> Operation | None:
+    """The operation that this idempotency key has made, if any; `Invalid` where it was used for
+    another request."""
+    row = connection.execute(
+        select(idempotency).where(
+            idempotency.c.principal == key.principal, idempotency.c.key == key.key
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.content != key.content:
+        raise Invalid(
+            "idempotency.mismatch",
+            f"The idempotency key {key.key!r} was used for another request.",
+            remedy="Use a new key for a new request.",
+        )
+    return read_operation(connection, operation_id(row.operation))
 
 
 def read_journal(connection: Connection, which: OperationId) -> list[Entry]:
@@ -132,9 +161,10 @@ def read_reservations(
     connection: Connection, hosts: Sequence[HostName] | None = None
 ) -> list[Reservation]:
     """The room held on these hosts, or on all."""
-    query = select(reservation)
-    if hosts is not None:
-        query = query.where(reservation.c.host.in_(hosts))
+    if hosts is None:
+        rows = connection.execute(_RESERVATIONS)
+    else:
+        rows = connection.execute(_RESERVATIONS_ON, {"hosts": list(hosts)})
     return [
         Reservation(
             operation=operation_id(row.operation),
@@ -142,7 +172,7 @@ def read_reservations(
             host=HostName(row.host),
             load=Load(memory_mib=row.memory_mib, vcpus=row.vcpus),
         )
-        for row in connection.execute(query)
+        for row in rows
     ]
 
 
@@ -159,11 +189,7 @@ def read_vm_owners(connection: Connection, vms: Sequence[VmId]) -> dict[VmId, Op
 
 def read_flights(connection: Connection) -> list[Flight]:
     """Every live migration that is started and not over, of whichever operation."""
-    rows = connection.execute(
-        select(step.c.source, step.c.target, host.c.cluster)
-        .join(host, host.c.name == step.c.source)
-        .where(step.c.state == StepState.STARTED.value, step.c.method == Method.LIVE.value)
-    )
+    rows = connection.execute(_FLIGHTS)
     return [
         Flight(
             source=HostName(row.source),

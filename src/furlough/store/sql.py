@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
-from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
+from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId
-from furlough.core.inventory import Cluster
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.operation import Operation
 from furlough.core.restore import Away
@@ -28,6 +27,7 @@ class SqlStore:
         self._database = Database(url)
         self._clock = clock
         self._in_memory = url == "sqlite://"
+        self._known_enrolment: Enrolment | None = None
 
     async def open(self) -> None:
         prepare = schema.create_at_once if self._in_memory else schema.bring_up_to_date
@@ -42,25 +42,28 @@ class SqlStore:
     # --- enrolment -------------------------------------------------------------------------
 
     async def enrolment(self) -> Enrolment:
-        return await self._database.read(reading.read_enrolment)
+        """Read once where nobody else can write."""
+        if self._known_enrolment is None or self._database.is_postgres:
+            self._known_enrolment = await self._database.read(reading.read_enrolment)
+        return self._known_enrolment
 
-    async def put_cluster(self, cluster: Cluster) -> None:
-        await self._database.write(lambda c: enrolling.put_cluster(c, cluster))
+    async def _enrol(self, work: Callable[[Connection], None]) -> None:
+        try:
+            await self._database.write(work)
+        finally:
+            self._known_enrolment = None
 
-    async def put_datastore(self, datastore: EnrolledDatastore) -> None:
-        await self._database.write(lambda c: enrolling.put_datastore(c, datastore))
-
-    async def put_host(self, host: EnrolledHost) -> None:
-        await self._database.write(lambda c: enrolling.put_host(c, host))
+    async def enrol(self, additions: Enrolment) -> None:
+        await self._enrol(lambda c: enrolling.put(c, additions))
 
     async def remove_cluster(self, name: ClusterName) -> None:
-        await self._database.write(lambda c: enrolling.remove_cluster(c, name))
+        await self._enrol(lambda c: enrolling.remove_cluster(c, name))
 
     async def remove_datastore(self, name: str) -> None:
-        await self._database.write(lambda c: enrolling.remove_datastore(c, name))
+        await self._enrol(lambda c: enrolling.remove_datastore(c, name))
 
     async def remove_host(self, name: HostName) -> None:
-        await self._database.write(lambda c: enrolling.remove_host(c, name))
+        await self._enrol(lambda c: enrolling.remove_host(c, name))
 
     # --- what others hold ------------------------------------------------------------------
 
@@ -74,6 +77,9 @@ class SqlStore:
         return await self._database.read(reading.read_away)
 
     # --- operations ------------------------------------------------------------------------
+
+    async def repeat_of(self, key: IdempotencyKey) -> Operation | None:
+        return await self._database.read(lambda c: reading.read_repeat(c, key))
 
     async def accept(
         self,

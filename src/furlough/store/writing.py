@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import singledispatch
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from furlough.core.admission import (
     OWNS_HOSTS,
@@ -44,10 +44,22 @@ from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
 from furlough.core.restore import Away, is_closed_by
 from furlough.core.states import HostMode
-from furlough.errors import Conflict, Invalid, Refused, Stale
+from furlough.errors import Conflict, Refused, Stale
 from furlough.ports import IdempotencyKey
 from furlough.store import codec, reading, tables
 
+# Built once: composing a statement costs more than running it on SQLite.
+_VERSION = select(tables.operation.c.epoch, tables.operation.c.events).where(
+    tables.operation.c.number == bindparam("wanted")
+)
+_NEW_EVENT = insert(tables.event)
+_CHANGED_OPERATION = update(tables.operation).where(
+    tables.operation.c.number == bindparam("wanted")
+)
+_NEW_STEP = insert(tables.step)
+_CHANGED_STEP = update(tables.step).where(
+    tables.step.c.operation == bindparam("wanted"), tables.step.c.number == bindparam("wanted_step")
+)
 _UNLIMITED = Room(free=Load(memory_mib=1 << 60, vcpus=1 << 30))
 
 
@@ -63,7 +75,7 @@ def accept(
     at: datetime,
 ) -> Operation:
     """Store a new operation, or return the one that this idempotency key made before."""
-    if key is not None and (known := _known(connection, key)) is not None:
+    if key is not None and (known := reading.read_repeat(connection, key)) is not None:
         return known
     _check_acceptance(connection, event, modes, terms)
     number = _new_number(connection)
@@ -83,30 +95,15 @@ def accept(
 
 def _new_number(connection: Connection) -> int:
     """A row for an operation that the same transaction will fill in."""
-    blank = {"kind": "", "state": "", "body": "", "plan": "", "roster": ""}
+    blank = {
+        **dict.fromkeys(("kind", "state", "body", "plan", "roster"), ""),
+        **dict.fromkeys(("lease_until_s", "epoch", "events"), 0),
+        "is_final": False,
+    }
     result = connection.execute(
-        insert(tables.operation)
-        .values(blank, is_final=False, lease_until_s=0.0, epoch=0, events=0)
-        .returning(tables.operation.c.number)
+        insert(tables.operation).values(blank).returning(tables.operation.c.number)
     )
     return int(result.scalar_one())
-
-
-def _known(connection: Connection, key: IdempotencyKey) -> Operation | None:
-    row = connection.execute(
-        select(tables.idempotency).where(
-            tables.idempotency.c.principal == key.principal, tables.idempotency.c.key == key.key
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.content != key.content:
-        raise Invalid(
-            "idempotency.mismatch",
-            f"The idempotency key {key.key!r} was used for another request.",
-            remedy="Use a new key for a new request.",
-        )
-    return reading.read_operation(connection, operation_id(row.operation))
 
 
 def _check_acceptance(
@@ -162,11 +159,7 @@ def append(
 ) -> Operation:
     """The operation after these events. `Stale` where it is not what the caller thinks it is:
     another event came first, or another process has taken it over."""
-    row = connection.execute(
-        select(tables.operation.c.epoch, tables.operation.c.events).where(
-            tables.operation.c.number == number_of(operation.id)
-        )
-    ).one()
+    row = connection.execute(_VERSION, {"wanted": number_of(operation.id)}).one()
     if (row.epoch, row.events) != (operation.epoch, operation.events):
         raise Stale("operation.stale", f"{operation.id} has changed since it was read.")
     return record_all(connection, operation, events, at, terms)
@@ -223,15 +216,14 @@ def _record(
 ) -> Operation:
     """One event into the journal, and its consequences into the tables beside it."""
     after = apply(operation, which, event, at)
-    connection.execute(
-        insert(tables.event).values(
-            operation=number_of(which),
-            number=after.events,
-            at=at.isoformat(),
-            kind=event.kind,
-            body=codec.EVENT.text(event),
-        )
-    )
+    row = {
+        "operation": number_of(which),
+        "number": after.events,
+        "at": at.isoformat(),
+        "kind": event.kind,
+        "body": codec.EVENT.text(event),
+    }
+    connection.execute(_NEW_EVENT, row)
     _project(event, connection, after)
     return after
 
@@ -240,6 +232,7 @@ def _write_rows(connection: Connection, before: Operation | None, after: Operati
     """The operation's own rows; steps that did not change are the same objects and are left."""
     number = number_of(after.id)
     values: dict[str, object] = {
+        "wanted": number,
         "kind": after.kind.value,
         "state": after.state.value,
         "is_final": after.is_final,
@@ -254,19 +247,14 @@ def _write_rows(connection: Connection, before: Operation | None, after: Operati
         values["plan"] = codec.PLAN.text(after.plan)
     if before is None or before.roster is not after.roster:
         values["roster"] = codec.ROSTER.text(after.roster)
-    connection.execute(
-        update(tables.operation).where(tables.operation.c.number == number).values(values)
-    )
+    connection.execute(_CHANGED_OPERATION, values)
     known = () if before is None else before.steps
     for index, step in enumerate(after.steps):
         if index >= len(known):
-            connection.execute(insert(tables.step).values(_step_values(number, step)))
+            connection.execute(_NEW_STEP, _step_values(number, step))
         elif step is not known[index]:
-            connection.execute(
-                update(tables.step)
-                .where(tables.step.c.operation == number, tables.step.c.number == step.number)
-                .values(_step_values(number, step))
-            )
+            wanted = {"wanted": number, "wanted_step": step.number}
+            connection.execute(_CHANGED_STEP, {**_step_values(number, step), **wanted})
 
 
 def _step_values(operation: int, step: Step) -> Mapping[str, object]:

@@ -1,0 +1,76 @@
+"""What every route needs: the service, who is calling, and the name of the request."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from furlough.core.operation import Operation
+from furlough.core.outlook import Copied
+from furlough.core.states import StepState
+from furlough.errors import NotAllowed
+from furlough.ports import IdempotencyKey
+from furlough.service import Request as ServiceRequest
+from furlough.service import Service
+from furlough.wire.operations import OperationView, operation_view
+
+_bearer = HTTPBearer(auto_error=False, description="The token that `furlough serve` wrote.")
+
+LOCAL = "local"
+
+
+def get_service(request: Request) -> Service:
+    """The one door."""
+    service: Service = request.app.state.service
+    return service
+
+
+def get_caller(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    """The name of whoever calls. Until there are users, it is whoever has the local token."""
+    given = credentials.credentials if credentials else ""
+    if not hmac.compare_digest(given.encode(), request.app.state.token.encode()):
+        raise NotAllowed(
+            "caller.unknown",
+            "The request carries no valid token.",
+            remedy="Use the context that `furlough serve` wrote, or set FURLOUGH_TOKEN.",
+        )
+    return LOCAL
+
+
+TheService = Annotated[Service, Depends(get_service)]
+Caller = Annotated[str, Depends(get_caller)]
+KeyHeader = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+
+
+async def named_request(request: Request, caller: Caller, key: KeyHeader = None) -> ServiceRequest:
+    """Who asks, and, with an Idempotency-Key, a name bound to this very content."""
+    if key is None:
+        return ServiceRequest(by=caller)
+    content = hashlib.sha256(request.url.path.encode() + b"\0" + await request.body())
+    return ServiceRequest(
+        by=caller,
+        key=IdempotencyKey(principal=caller, key=key, content=content.hexdigest()),
+    )
+
+
+TheRequest = Annotated[ServiceRequest, Depends(named_request)]
+
+
+async def view_of(operation: Operation, service: Service) -> OperationView:
+    """An operation as clients see it, with what is in flight right now."""
+    live = {}
+    for step in operation.steps:
+        if step.state is StepState.STARTED:
+            progress = service.progress(operation.id, step.number)
+            if progress is not None:
+                live[step.number] = Copied(
+                    remaining_mib=progress.remaining_mib, sent_mib=progress.sent_mib
+                )
+    return operation_view(operation, await service.inventory(), live, service.now())

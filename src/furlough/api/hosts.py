@@ -1,0 +1,138 @@
+"""Hosts: what they are, and what can be asked of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from furlough.api.calling import Caller, TheRequest, TheService, view_of
+from furlough.api.enrolling import merged
+from furlough.core.enrolment import Enrolment
+from furlough.core.ids import parse_host_name
+from furlough.core.policy import ExitOptions, RestoreMode
+from furlough.service import with_hash
+from furlough.wire.enrolment import HostBody, host_body
+from furlough.wire.facts import HostView, host_view
+from furlough.wire.operations import OperationView
+from furlough.wire.plans import (
+    ExitCheckView,
+    PlanView,
+    ReportView,
+    plan_view,
+    report_view,
+    return_view,
+)
+from furlough.wire.requests import ActionBody, EnterBody, EnterRequest, ExitRequest
+
+router = APIRouter(prefix="/hosts")
+
+
+@router.get("")
+async def list_hosts(service: TheService, _caller: Caller) -> list[HostView]:
+    """All hosts, in the order of enrolment."""
+    inventory = await service.inventory()
+    return [host_view(host, inventory) for host in inventory.hosts]
+
+
+@router.get("/{host}")
+async def show_host(host: str, service: TheService, _caller: Caller) -> HostView:
+    """One host."""
+    inventory = await service.inventory()
+    return host_view(inventory.host(parse_host_name(host)), inventory)
+
+
+@router.post("", status_code=201)
+async def add_host(body: HostBody, service: TheService, _caller: Caller) -> HostView:
+    """Enrol a host; `409` where there is one of this name."""
+    one = body.to_core()
+    await service.add(Enrolment(hosts=[one]))
+    inventory = await service.inventory()
+    return host_view(inventory.host(one.name), inventory)
+
+
+@router.patch("/{host}")
+async def set_host(
+    host: str, changes: dict[str, Any], service: TheService, _caller: Caller
+) -> HostView:
+    """Change what is named, keep the rest."""
+    known = (await service.enrolment()).host(parse_host_name(host))
+    one = merged(HostBody, host_body(known), changes).to_core()
+    await service.apply(Enrolment(hosts=[one]))
+    inventory = await service.inventory()
+    return host_view(inventory.host(one.name), inventory)
+
+
+@router.delete("/{host}", status_code=204)
+async def remove_host(host: str, service: TheService, _caller: Caller) -> Response:
+    """Forget a host that has no work."""
+    await service.remove_host(parse_host_name(host))
+    return Response(status_code=204)
+
+
+@router.post("/{host}/check")
+async def check_host(
+    host: str, body: EnterBody, service: TheService, _caller: Caller
+) -> ReportView:
+    """The precheck of entering this host. Changes nothing."""
+    reports = await service.check([parse_host_name(host)], body.to_core())
+    return report_view(reports[0])
+
+
+@router.post("/{host}/plan")
+async def plan_host(host: str, body: EnterBody, service: TheService, _caller: Caller) -> PlanView:
+    """The plan of entering this host. Changes nothing."""
+    return plan_view(await service.plan([parse_host_name(host)], body.to_core()))
+
+
+@router.get("/{host}/exit-check")
+async def check_exit(
+    host: str,
+    service: TheService,
+    _caller: Caller,
+    restore: RestoreMode = RestoreMode.RECORDED,
+) -> ExitCheckView:
+    """What exiting this host would do about every VM that is away. Changes nothing."""
+    name = parse_host_name(host)
+    plan, returns = await service.exit_check([name], ExitOptions(restore=restore))
+    return ExitCheckView(host=name, vms=[return_view(one) for one in returns], plan=plan_view(plan))
+
+
+@router.post("/{host}/enter", status_code=202)
+async def enter_host(
+    host: str, body: EnterRequest, service: TheService, request: TheRequest
+) -> OperationView:
+    """Empty this host."""
+    operation = await service.enter(
+        [parse_host_name(host)], body.to_core(), with_hash(request, body.plan_hash)
+    )
+    return await view_of(operation, service)
+
+
+@router.post("/{host}/exit", status_code=202)
+async def exit_host(
+    host: str, body: ExitRequest, service: TheService, request: TheRequest
+) -> OperationView:
+    """Bring this host's VMs home and put it back into service."""
+    operation = await service.exit(
+        [parse_host_name(host)], body.to_core(), with_hash(request, body.plan_hash)
+    )
+    return await view_of(operation, service)
+
+
+@router.post("/{host}/cordon", status_code=202)
+async def cordon_host(
+    host: str, body: ActionBody, service: TheService, request: TheRequest
+) -> OperationView:
+    """No new VMs for this host; nothing moves."""
+    operation = await service.cordon(parse_host_name(host), body.to_core(), request)
+    return await view_of(operation, service)
+
+
+@router.post("/{host}/uncordon", status_code=202)
+async def uncordon_host(
+    host: str, body: ActionBody, service: TheService, request: TheRequest
+) -> OperationView:
+    """This host takes VMs again."""
+    operation = await service.uncordon(parse_host_name(host), body.to_core(), request)
+    return await view_of(operation, service)

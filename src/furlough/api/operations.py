@@ -1,0 +1,89 @@
+"""Operations: asked for, followed, steered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from furlough.api.calling import Caller, TheRequest, TheService, view_of
+from furlough.api.events import entry_view
+from furlough.core.ids import parse_host_name, parse_operation_id
+from furlough.core.operation import Operation
+from furlough.service import Request, Service, with_hash
+from furlough.wire.operations import EntryView, OperationView
+from furlough.wire.requests import (
+    CancelBody,
+    EnterOperation,
+    ExitOperation,
+    HostOperation,
+    OperationBody,
+)
+
+router = APIRouter(prefix="/operations")
+
+
+@router.get("")
+async def list_operations(
+    service: TheService,
+    _caller: Caller,
+    active: bool = False,
+    host: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[OperationView]:
+    """Operations, newest first; `active`: only those that are not over."""
+    name = None if host is None else parse_host_name(host)
+    found = await service.operations(active=active, host=name, limit=limit)
+    return [await view_of(operation, service) for operation in found]
+
+
+@router.post("", status_code=202)
+async def ask(body: OperationBody, service: TheService, request: TheRequest) -> OperationView:
+    """Ask for an operation on one host or several together."""
+    return await view_of(await _accepted(body, service, request), service)
+
+
+async def _accepted(body: OperationBody, service: Service, request: Request) -> Operation:
+    hosts = [parse_host_name(name) for name in body.hosts]
+    if isinstance(body, EnterOperation):
+        named = with_hash(request, body.plan_hash)
+        return await service.enter(hosts, body.options.to_core(), named)
+    if isinstance(body, ExitOperation):
+        named = with_hash(request, body.plan_hash)
+        return await service.exit(hosts, body.options.to_core(), named)
+    return await _on_one_host(body, service, request)
+
+
+async def _on_one_host(body: HostOperation, service: Service, request: Request) -> Operation:
+    host, options = parse_host_name(body.hosts[0]), body.options.to_core()
+    if body.kind == "cordon":
+        return await service.cordon(host, options, request)
+    return await service.uncordon(host, options, request)
+
+
+@router.get("/{operation}")
+async def show_operation(operation: str, service: TheService, _caller: Caller) -> OperationView:
+    """One operation."""
+    return await view_of(await service.operation(parse_operation_id(operation)), service)
+
+
+@router.get("/{operation}/journal")
+async def show_journal(operation: str, service: TheService, _caller: Caller) -> list[EntryView]:
+    """All events of an operation, in their order."""
+    return [entry_view(one) for one in await service.journal(parse_operation_id(operation))]
+
+
+@router.post("/{operation}/cancel", status_code=202)
+async def cancel_operation(
+    operation: str, body: CancelBody, service: TheService, caller: Caller
+) -> OperationView:
+    """Stop an operation: abort what is in flight, or let it finish."""
+    stopped = await service.cancel(parse_operation_id(operation), body.mode, caller)
+    return await view_of(stopped, service)
+
+
+@router.post("/{operation}/resume", status_code=202)
+async def resume_operation(operation: str, service: TheService, caller: Caller) -> OperationView:
+    """Let a blocked operation go on, after a person has looked."""
+    resumed = await service.resume(parse_operation_id(operation), caller)
+    return await view_of(resumed, service)

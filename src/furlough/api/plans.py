@@ -1,0 +1,26 @@
+"""Prechecks and plans of several hosts together."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from furlough.api.calling import Caller, TheService
+from furlough.core.ids import parse_host_name
+from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
+from furlough.wire.requests import CheckBody
+
+router = APIRouter()
+
+
+@router.post("/checks")
+async def check(body: CheckBody, service: TheService, _caller: Caller) -> list[ReportView]:
+    """The precheck of entering these hosts together: one report per host. Changes nothing."""
+    hosts = [parse_host_name(name) for name in body.hosts]
+    return [report_view(one) for one in await service.check(hosts, body.options.to_core())]
+
+
+@router.post("/plans")
+async def plan(body: CheckBody, service: TheService, _caller: Caller) -> PlanView:
+    """The plan of entering these hosts together. Changes nothing."""
+    hosts = [parse_host_name(name) for name in body.hosts]
+    return plan_view(await service.plan(hosts, body.options.to_core()))

@@ -1,0 +1,226 @@
+"""Following an operation: bars on a terminal, plain lines in a pipe, the end in a table.
+
+The daemon may be restarted meanwhile: the operation goes on by itself, and so does the following.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from furlough.cli.output import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    NEEDS_PERSON,
+    TIMED_OUT,
+    mib,
+    print_table,
+    say,
+    span,
+)
+from furlough.client import Client
+from furlough.clock import pause
+from furlough.errors import Unreachable
+from furlough.wire.operations import OperationView, StepView
+
+_FINAL = ("succeeded", "failed", "cancelled")
+# Blocked for these, an operation waits for a person; for others, for the world.
+_FOR_A_PERSON = ("crash_loop", "bug", "vm.two_copies", "awaiting_approval")
+_AGAIN_S = 1.0
+_PATIENCE_S = 120
+
+
+def follow(client: Client, which: str, *, is_quiet: bool = False) -> OperationView:
+    """Show an operation until it is over, or needs a person and nobody is there."""
+    if is_quiet:
+        return _last(_until_decided(client, which, is_attended=False))
+    if sys.stdout.isatty():
+        return _follow_with_bars(client, which)
+    return _follow_in_lines(client, which)
+
+
+def exit_code_of(operation: OperationView) -> int:
+    """What a script is told about how it ended."""
+    if operation.state == "succeeded":
+        return DONE
+    if operation.state == "cancelled":
+        return CANCELLED
+    if operation.state == "failed":
+        return TIMED_OUT if operation.code == "timed_out" else FAILED
+    return NEEDS_PERSON
+
+
+def _snapshots(client: Client, which: str) -> Iterator[OperationView]:
+    """The operation whenever it changes; goes on when the daemon comes back."""
+    silent_s = 0.0
+    while True:
+        try:
+            for event in client.events(which):
+                silent_s = 0.0
+                if event.name == "operation":
+                    operation = OperationView.model_validate(event.content)
+                    yield operation
+                    if operation.state in _FINAL:
+                        return
+        except Unreachable:
+            if silent_s == 0.0:
+                print("furlough: lost the daemon; waiting for it ...", file=sys.stderr)  # noqa: T201
+            silent_s += _AGAIN_S
+            if silent_s > _PATIENCE_S:
+                raise
+        pause(_AGAIN_S)
+
+
+def _until_decided(client: Client, which: str, *, is_attended: bool) -> Iterator[OperationView]:
+    for operation in _snapshots(client, which):
+        yield operation
+        if not is_attended and operation.state == "blocked" and operation.code in _FOR_A_PERSON:
+            return
+
+
+def _last(snapshots: Iterator[OperationView]) -> OperationView:
+    return deque(snapshots, maxlen=1).pop()
+
+
+# --- in a pipe ---------------------------------------------------------------------------------
+
+
+def _follow_in_lines(client: Client, which: str) -> OperationView:
+    """One line per change of a step."""
+    told: dict[str, str] = {}
+    waiting: str | None = None
+    operation: OperationView | None = None
+    for operation in _until_decided(client, which, is_attended=False):
+        for step in operation.steps:
+            line = _line_of(step)
+            if line and told.get(step.id) != line:
+                told[step.id] = line
+                say(f"{operation.id} {operation.progress_percent:3d} %  {line}")
+        if operation.waiting_for != waiting:
+            waiting = operation.waiting_for
+            if waiting:
+                say(f"{operation.id}  waits for: {waiting}")
+    if operation is None:
+        return client.operation(which)
+    return operation
+
+
+def _line_of(step: StepView) -> str:
+    """A step in words; empty while it waits for its turn."""
+    what = f"{step.vm_name}: " if step.vm_name else f"{step.source}: {_words(step.method)} "
+    if step.state == "started":
+        aim = f"{step.source} -> {step.target}" if step.method == "live" else "under way"
+        again = f" (attempt {step.attempts})" if step.attempts > 1 else ""
+        return f"{what}{aim}{again}"
+    if step.state == "succeeded":
+        return f"{what}{_success_of(step)}"
+    if step.state in ("failed", "skipped"):
+        reason = step.error.message if step.error else "; ".join(step.notes)
+        return f"{what}{step.state}: {reason}"
+    if step.error is not None:
+        return f"{what}will be tried again: {step.error.message}"
+    return ""
+
+
+def _success_of(step: StepView) -> str:
+    if step.method != "live":
+        return "done"
+    pause_words = f", downtime {step.downtime_ms} ms" if step.downtime_ms is not None else ""
+    notes = f" ({'; '.join(step.notes)})" if step.notes else ""
+    return f"now on {step.target}, {span(step.duration_s or 0)}{pause_words}{notes}"
+
+
+def _words(method: str) -> str:
+    return method.replace("_", " ")
+
+
+# --- on a terminal -----------------------------------------------------------------------------
+
+
+def _follow_with_bars(client: Client, which: str) -> OperationView:
+    """One bar per VM, one for the whole."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[says]}", markup=False),
+    )
+    operation: OperationView | None = None
+    with Progress(*columns, console=Console(), transient=False) as progress:
+        bars: dict[str, TaskID] = {}
+        total = progress.add_task(which, total=100, says="")
+        for operation in _until_decided(client, which, is_attended=True):
+            for step in operation.steps:
+                if step.state != "pending" or step.id in bars:
+                    _show_step(progress, bars, step)
+            progress.update(
+                total,
+                completed=operation.progress_percent,
+                description=f"{operation.kind} {', '.join(operation.hosts)}",
+                says=_says(operation),
+            )
+    return operation if operation is not None else client.operation(which)
+
+
+def _show_step(progress: Progress, bars: dict[str, TaskID], step: StepView) -> None:
+    size = max(1, step.expected_mib)
+    if step.id not in bars:
+        name = step.vm_name or f"{step.source} {_words(step.method)}"
+        bars[step.id] = progress.add_task(Text(name).plain[:32], total=size, says="")
+    done, says = 0, step.state.value
+    if step.state == "succeeded":
+        done, says = size, _success_of(step)
+    elif step.progress is not None:
+        done = max(0, size - step.progress.remaining_mib)
+        says = f"-> {step.target}, {mib(step.progress.remaining_mib)} left"
+    elif step.error is not None:
+        says = step.error.message[:60]
+    progress.update(bars[step.id], completed=done, says=says)
+
+
+def _says(operation: OperationView) -> str:
+    if operation.waiting_for:
+        return f"waits for: {operation.waiting_for[:70]}"
+    if operation.eta_s is None:
+        return operation.state.value
+    return (
+        f"{operation.state.value}, {span(operation.eta_s.low)} to {span(operation.eta_s.high)} left"
+    )
+
+
+# --- at the end --------------------------------------------------------------------------------
+
+
+def print_end(operation: OperationView) -> None:
+    """Every VM that the operation was about, and how it ended."""
+    moves = {step.vm_uuid: step for step in operation.steps if step.vm_uuid}
+    if operation.vms:
+        say()
+        print_table(
+            ("vm", "from", "to", "outcome", "seconds", "downtime"),
+            [_row(vm.name, vm.host, vm.outcome, moves.get(vm.uuid)) for vm in operation.vms],
+        )
+    say()
+    words = (
+        f"{operation.id} ({operation.kind} {', '.join(operation.hosts)}) {operation.state.value}"
+    )
+    code = f" [{operation.code}]" if operation.code else ""
+    say(f"{words}{code}. {operation.message}".rstrip())
+    if operation.waiting_for:
+        say(f"It waits for: {operation.waiting_for}")
+    for vm in operation.vms:
+        if vm.remedy and vm.outcome not in ("moved", "started", "stopped"):
+            say(f"  {vm.name}: {vm.remedy}")
+
+
+def _row(name: str, host: str | None, outcome: str, step: StepView | None) -> tuple[object, ...]:
+    if step is None:
+        return (name, host, host, outcome, None, None)
+    took = None if step.duration_s is None else f"{step.duration_s:.1f}"
+    paused = None if step.downtime_ms is None else f"{step.downtime_ms} ms"
+    return (name, step.source, host, outcome, took, paused)

@@ -1,0 +1,194 @@
+"""`furlough host ...`"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from furlough.cli import output
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(help="The host's name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the operation to its end.")]
+Cluster = Annotated[str | None, typer.Option("--cluster", help="The cluster it belongs to.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Where its libvirt daemon answers: IP address or DNS name."),
+]
+Transport = Annotated[
+    str | None,
+    typer.Option("--transport", help="ssh, tls, tcp or local."),
+]
+User = Annotated[str | None, typer.Option("--user", help="User to log in as (ssh).")]
+MigrationAddress = Annotated[
+    str | None,
+    typer.Option("--migration-address", help="Where migrations to it go; else --address."),
+]
+Link = Annotated[
+    int | None,
+    typer.Option("--link-mbit-s", help="Rate of its migration link in Mbit/s."),
+]
+Reserved = Annotated[
+    int | None,
+    typer.Option("--reserved-memory-mib", help="Memory kept for the host itself."),
+]
+Datastores = Annotated[
+    list[str] | None,
+    typer.Option("--datastore", help="A datastore it reaches. Repeat for several."),
+]
+ProgramWay = Annotated[
+    str | None,
+    typer.Option("--program", help="How furlough-host is reached: ssh, local, none."),
+]
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """All hosts: mode, reachability, VMs, memory."""
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = client.hosts()
+    if json:
+        output.print_json(found)
+        return
+    output.print_table(
+        (
+            "name",
+            "cluster",
+            "mode",
+            "reachability",
+            "guard",
+            "running",
+            "vms",
+            "memory",
+            "operation",
+        ),
+        [
+            (
+                one.name,
+                one.cluster,
+                one.mode.value,
+                one.reachability.value,
+                one.guard,
+                one.vms_running,
+                one.vms_total,
+                f"{output.mib(one.memory_used_mib)} of {output.mib(one.memory_mib)}",
+                one.operation,
+            )
+            for one in found
+        ],
+    )
+
+
+@app.command()
+def show(name: Name, json: Json = False) -> None:
+    """One host."""
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = client.host(name)
+    if json:
+        output.print_json(found)
+        return
+    rows = [(key, value) for key, value in found.model_dump(mode="json").items() if key != "name"]
+    output.print_table(("name", found.name), [row for row in rows if row[1] not in (None, "")])
+
+
+@app.command()
+def add(
+    name: Name,
+    cluster: Annotated[str, typer.Option("--cluster", help="The cluster it belongs to.")],
+    address: Annotated[str, typer.Option("--address", help="IP address or DNS name.")],
+    transport: Transport = None,
+    user: User = None,
+    migration_address: MigrationAddress = None,
+    link_mbit_s: Link = None,
+    reserved_memory_mib: Reserved = None,
+    datastore: Datastores = None,
+    program: ProgramWay = None,
+) -> None:
+    """Enrol a host."""
+    from furlough.cli.daemon_access import connect
+
+    changes = _given(
+        transport=transport,
+        user=user,
+        migration_address=migration_address,
+        link_mbit_s=link_mbit_s,
+        reserved_memory_mib=reserved_memory_mib,
+        datastores=datastore,
+        program=program,
+    )
+    with connect() as client:
+        client.add("hosts", {"name": name, "cluster": cluster, "address": address, **changes})
+    output.say(f"Host {name} added.")
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    cluster: Cluster = None,
+    address: Address = None,
+    transport: Transport = None,
+    user: User = None,
+    migration_address: MigrationAddress = None,
+    link_mbit_s: Link = None,
+    reserved_memory_mib: Reserved = None,
+    datastore: Datastores = None,
+    program: ProgramWay = None,
+) -> None:
+    """Change how a host is enrolled; what is not named stays."""
+    from furlough.cli.daemon_access import connect
+
+    changes = _given(
+        cluster=cluster,
+        address=address,
+        transport=transport,
+        user=user,
+        migration_address=migration_address,
+        link_mbit_s=link_mbit_s,
+        reserved_memory_mib=reserved_memory_mib,
+        datastores=datastore,
+        program=program,
+    )
+    with connect() as client:
+        client.change("hosts", name, changes)
+    output.say(f"Host {name} changed.")
+
+
+@app.command()
+def remove(name: Name) -> None:
+    """Forget a host that has no work."""
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        client.remove("hosts", name)
+    output.say(f"Host {name} removed.")
+
+
+@app.command()
+def cordon(name: Name, wait: Wait = False, json: Json = False) -> None:
+    """No new VMs for this host; nothing moves."""
+    _ask("cordon", name, wait=wait, json=json)
+
+
+@app.command()
+def uncordon(name: Name, wait: Wait = False, json: Json = False) -> None:
+    """This host takes VMs again; its guard is lowered."""
+    _ask("uncordon", name, wait=wait, json=json)
+
+
+def _ask(kind: str, name: str, *, wait: bool, json: bool) -> None:
+    from furlough.cli.daemon_access import connect, see_through
+
+    with connect() as client:
+        sys.exit(see_through(client, client.ask(kind, [name], {}), wait=wait, json=json))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

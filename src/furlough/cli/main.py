@@ -1,0 +1,228 @@
+"""The `furlough` command: its sub-commands, and how errors become exit codes.
+
+What only one command needs is imported in that command: help must come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from furlough import __version__
+from furlough.cli import cluster, host, lab, operation, output, vm
+from furlough.errors import FurloughError
+
+app = typer.Typer(
+    name="furlough",
+    help="Host maintenance mode for KVM/libvirt fleets: empty a host without hurting a VM, keep "
+    "it empty, bring everything back.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cluster.app, name="cluster", help="Clusters: list, show, add, set, remove.")
+app.add_typer(host.app, name="host", help="Hosts: list, show, add, set, remove, cordon, uncordon.")
+app.add_typer(vm.app, name="vm", help="VMs: list, show, start, shut-down, power-off, migrate.")
+app.add_typer(operation.app, name="operation", help="Operations: list, show, watch, cancel.")
+app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
+
+Hosts = Annotated[list[str], typer.Argument(metavar="HOST...", help="Hosts, by name.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target-host", help="Only these hosts may take VMs. Repeat for several."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the operation to its end.")]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", help="Give up after so long: 90s, 5m, 2h. 0 for never."),
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+Ticket = Annotated[str, typer.Option("--ticket", help="A reference of yours, for the record.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="A furlough.toml: settings, and what to enrol at start."),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where database, token and lock are kept."),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", help="ADDRESS:PORT to listen on (loopback); port 0 for any."),
+]
+
+
+def main() -> None:
+    """Run the command line; every error of ours ends in its exit code, never in a traceback."""
+    try:
+        app()
+    except FurloughError as error:
+        output.complain(error)
+        sys.exit(output.exit_code_of(error))
+    except KeyboardInterrupt:
+        print("furlough: stopped watching; what runs goes on.", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    output.say(f"furlough {__version__}")
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    listen: Listen = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Serve a simulated cluster instead of real hosts.")
+    ] = False,
+) -> None:
+    """Run the daemon in the foreground."""
+    from furlough import daemon
+    from furlough.config import load, with_server
+
+    settings = with_server(load(config), data_dir=data_dir, listen=listen)
+    daemon.serve(settings, simulate=simulate, announce=output.say)
+
+
+@app.command()
+def demo(
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Leave the daemon running until Ctrl-C at the end.")
+    ] = False,
+) -> None:
+    """See a simulated host evacuated, kept empty and brought back, in half a minute."""
+    from furlough.cli.demo import run_demo
+
+    sys.exit(run_demo(stay=stay))
+
+
+@app.command()
+def apply(file: Annotated[Path, typer.Argument(help="A furlough.toml.")]) -> None:
+    """Create and update clusters, datastores and hosts from a file."""
+    from furlough.cli.daemon_access import connect
+    from furlough.config import load
+
+    enrolment = load(file).enrolment
+    with connect() as client:
+        client.apply(enrolment)
+    counts = ", ".join(f"{len(rows)} {table}(s)" for table, rows in enrolment.items())
+    output.say(f"Applied {counts or 'nothing'} from {file}.")
+
+
+@app.command()
+def check(hosts: Hosts, target_host: Targets = None, json: Json = False) -> None:
+    """Precheck: what would happen to every VM, and what stands against it. Changes nothing.
+
+    Exit code 3 if something forbids entering.
+    """
+    from furlough.cli import reports
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = client.check(hosts, {"target_hosts": target_host or []})
+    if json:
+        output.print_json(found)
+    else:
+        reports.print_reports(found)
+    sys.exit(output.REFUSED if any(one.verdict == "blocked" for one in found) else output.DONE)
+
+
+@app.command()
+def plan(hosts: Hosts, target_host: Targets = None, json: Json = False) -> None:
+    """Dry run: which VM would go where, in which order, how long. Changes nothing."""
+    from furlough.cli import reports
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = client.plan(hosts, {"target_hosts": target_host or []})
+    if json:
+        output.print_json(found)
+    else:
+        reports.print_plan(found)
+
+
+@app.command()
+def enter(
+    hosts: Hosts,
+    target_host: Targets = None,
+    timeout: Timeout = None,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Enter maintenance: move every VM away, keep the host empty.
+
+    With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
+    """
+    options = {
+        "target_hosts": target_host or [],
+        "timeout_s": None if timeout is None else output.seconds(timeout),
+        "reason": reason,
+        "ticket": ticket,
+    }
+    _ask("enter", hosts, options, wait=wait, json=json)
+
+
+@app.command(name="exit")
+def exit_(
+    hosts: Hosts,
+    restore: Annotated[
+        str,
+        typer.Option(
+            "--restore",
+            help="none: bring nothing back; moved: the VMs that moved; recorded: all on record.",
+        ),
+    ] = "recorded",
+    timeout: Timeout = None,
+    reason: Reason = "",
+    ticket: Ticket = "",
+    wait: Wait = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only show what would come back, and what not.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Exit maintenance: bring the VMs home and put the host back into service."""
+    if check:
+        _check_exit(hosts, restore, json=json)
+        return
+    options = {
+        "restore": restore,
+        "timeout_s": 0 if timeout is None else output.seconds(timeout),
+        "reason": reason,
+        "ticket": ticket,
+    }
+    _ask("exit", hosts, options, wait=wait, json=json)
+
+
+def _check_exit(hosts: list[str], restore: str, *, json: bool) -> None:
+    from furlough.cli import reports
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = [client.exit_check(host, restore) for host in hosts]
+    if json:
+        output.print_json(found)
+    else:
+        reports.print_exit_checks(found)
+
+
+def _ask(
+    kind: str, hosts: list[str], options: Mapping[str, object], *, wait: bool, json: bool
+) -> None:
+    from furlough.cli.daemon_access import connect, see_through
+
+    with connect() as client:
+        accepted = client.ask(kind, hosts, options)
+        sys.exit(see_through(client, accepted, wait=wait, json=json))

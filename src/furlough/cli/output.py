@@ -1,0 +1,120 @@
+"""What commands print: tables for people, JSON for programs, errors with their exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from furlough.errors import (
+    Conflict,
+    FurloughError,
+    Invalid,
+    NotAllowed,
+    NotFound,
+    Refused,
+    Unreachable,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+DONE, FAILED, USAGE, REFUSED, TIMED_OUT, CANCELLED = range(6)
+UNREACHABLE, NOT_ALLOWED, NEEDS_PERSON, CONFLICT = range(6, 10)
+
+_EXIT_CODES: dict[type[FurloughError], int] = {
+    Invalid: USAGE,
+    NotFound: USAGE,
+    NotAllowed: NOT_ALLOWED,
+    Refused: REFUSED,
+    Conflict: CONFLICT,
+}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def exit_code_of(error: FurloughError) -> int:
+    """The exit code for an error; see the table in the reference."""
+    if isinstance(error, Unreachable):
+        return UNREACHABLE if error.code.startswith("daemon.") else FAILED
+    for kind in type(error).__mro__:
+        if kind in _EXIT_CODES:
+            return _EXIT_CODES[kind]
+    return FAILED
+
+
+def complain(error: FurloughError) -> None:
+    """An error for a person: what, why, and what to do."""
+    lines = [f"furlough: {error.message}"]
+    findings = error.facts.get("findings")
+    if isinstance(findings, list):
+        lines = ["furlough: refused."] + [
+            line
+            for one in findings
+            if one["severity"] == "blocker"
+            for line in (f"  {one['code']}: {one['message']}", f"    -> {one['remedy']}")
+        ]
+    elif error.remedy:
+        lines.append(f"  -> {error.remedy}")
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201
+
+
+def seconds(text: str) -> float:
+    """A length of time: 90, 90s, 5m, 2h, 1d. Raises `Invalid`."""
+    found = _DURATION.fullmatch(text.strip())
+    if not found:
+        raise Invalid(
+            "duration.malformed",
+            f"{text!r} is no length of time.",
+            remedy="Give seconds, or a number with s, m, h or d: 90s, 5m.",
+        )
+    return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def say(text: str = "") -> None:
+    """A line for a person."""
+    print(text, flush=True)  # noqa: T201
+
+
+def print_json(shape: BaseModel | Sequence[BaseModel]) -> None:
+    """What programs read."""
+    if isinstance(shape, Sequence):
+        found: Any = [one.model_dump(mode="json") for one in shape]
+    else:
+        found = shape.model_dump(mode="json")
+    say(json.dumps(found, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A plain table, its columns as wide as they need to be. Control characters in names are
+    shown, not obeyed."""
+    texts = [[_plain(cell) for cell in row] for row in rows]
+    widths = [
+        max([len(column), *(len(row[index]) for row in texts)])
+        for index, column in enumerate(columns)
+    ]
+    for row in ([column.upper() for column in columns], *texts):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say("  ".join(cells).rstrip())
+
+
+def _plain(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return "".join(char if char.isprintable() else "?" for char in str(cell))
+
+
+def mib(value: float) -> str:
+    """Memory for a person."""
+    return f"{value / 1024:.1f} GiB" if value >= 10_240 else f"{value:.0f} MiB"
+
+
+def span(value: float) -> str:
+    """A length of time for a person."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"

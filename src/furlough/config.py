@@ -1,0 +1,167 @@
+"""Settings of the daemon: one dataclass, one loader.
+
+    [server]       listen, data_dir, database
+    [engine]       settle_window_s, observe_every_s
+    [maintenance]  timeout_s
+
+The tables `[[cluster]]`, `[[datastore]]` and `[[host]]` of the same file are enrolment: what they
+hold is checked where the API checks it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from furlough.errors import Invalid, NotFound
+
+
+def default_data_dir() -> Path:
+    """/var/lib/furlough for root, else the user's state directory."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/furlough")
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "furlough"
+
+
+ENROLMENT_TABLES = ("cluster", "datastore", "host")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where the daemon listens and what it keeps.
+
+    listen: address and port, for instance 127.0.0.1:8642; loopback only, port 0 for any.
+    data_dir: database, token and lock; made at the first start.
+    database: URL of a PostgreSQL database; empty: SQLite in `data_dir`.
+    """
+
+    listen: str = "127.0.0.1:8642"
+    data_dir: Path = field(default_factory=default_data_dir)
+    database: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How long to wait and how often to look, in seconds.
+
+    settle_window_s: how long an answer about a migration in doubt must stay the same before it
+    counts: the hosts' migration keepalive time (qemu.conf, 30 s) and 5 s.
+    observe_every_s: between two looks at every host.
+    """
+
+    settle_window_s: float = 35.0
+    observe_every_s: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maintenance:
+    """Defaults of entering maintenance. timeout_s: 0 or less for none."""
+
+    timeout_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything, with its defaults. `enrolment`: the raw tables that enrol things."""
+
+    server: Server = field(default_factory=Server)
+    engine: Engine = field(default_factory=Engine)
+    maintenance: Maintenance = field(default_factory=Maintenance)
+    enrolment: dict[str, Any] = field(default_factory=dict)
+
+
+def load(path: Path | None) -> Settings:
+    """The settings of a file; the defaults without one. `Invalid` names the place of a mistake."""
+    return Settings() if path is None else settings_of(read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, whatever they mean."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError as error:
+        raise NotFound("config.missing", f"There is no file {path}.") from error
+    except OSError as error:
+        raise Invalid("config.unreadable", f"{path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid("config.syntax", f"{path} is not TOML: {error}.") from error
+
+
+def settings_of(tables: dict[str, Any], path: Path) -> Settings:
+    """Settings from the tables of a file."""
+    sections = {"server": Server, "engine": Engine, "maintenance": Maintenance}
+    unknown = set(tables) - set(sections) - set(ENROLMENT_TABLES)
+    if unknown:
+        raise Invalid(
+            "config.unknown",
+            f"{path}: there is no table [{min(unknown)}].",
+            remedy=f"Known are {', '.join([*sections, *ENROLMENT_TABLES])}.",
+        )
+    found = {
+        name: _section(kind, tables.get(name, {}), f"{path}: [{name}]")
+        for name, kind in sections.items()
+    }
+    enrolment = {name: tables[name] for name in ENROLMENT_TABLES if name in tables}
+    return Settings(**found, enrolment=enrolment)
+
+
+def _section(kind: type[Any], table: Any, where: str) -> Any:
+    """One dataclass from one table, with types checked."""
+    if not isinstance(table, dict):
+        raise Invalid("config.type", f"{where} is not a table.")
+    known = {one.name: one for one in fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in known:
+            raise Invalid(
+                "config.unknown",
+                f"{where} has no setting {name!r}.",
+                remedy=f"Known are {', '.join(known)}.",
+            )
+        values[name] = _checked(value, str(known[name].type), f"{where} {name}")
+    return kind(**values)
+
+
+def _checked(value: Any, wanted: str, where: str) -> Any:
+    if wanted == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if wanted == "str" and isinstance(value, str):
+        return value
+    if wanted == "Path" and isinstance(value, str):
+        return Path(value)
+    raise Invalid("config.type", f"{where} is {value!r}, which is no {wanted.lower()}.")
+
+
+def with_server(settings: Settings, **changes: Any) -> Settings:
+    """The same with some settings of the server changed; None leaves one as it is."""
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    return replace(settings, server=replace(settings.server, **wanted))
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Address and port to listen on. Until there is access control: loopback only."""
+    address, _, port = listen.rpartition(":")
+    address = address.strip("[]") or "127.0.0.1"
+    if not port.isdigit() or int(port) > 65535:
+        raise Invalid(
+            "listen.malformed",
+            f"{listen!r} is no address to listen on.",
+            remedy="Give ADDRESS:PORT, for instance 127.0.0.1:8642.",
+        )
+    try:
+        is_loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        is_loopback = address == "localhost"
+    if not is_loopback:
+        raise Invalid(
+            "listen.not_loopback",
+            f"{address} is not a loopback address.",
+            remedy="This version has no access control yet: listen on 127.0.0.1 and reach it "
+            "through ssh.",
+        )
+    return address, int(port)

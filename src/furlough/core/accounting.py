@@ -1,0 +1,67 @@
+"""What became of every VM that an operation is about: none is left out (S2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Inventory
+from furlough.core.operation import Attempt, Operation, Outcome, RosterEntry, Step
+from furlough.core.states import Power
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """One VM: where it is now, what it does, how its part of the operation ended, what was
+    tried, and what a person can do. `host` and `power` are None where no host lists it."""
+
+    vm: VmId
+    name: str
+    host: HostName | None
+    power: Power | None
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+    remedy: str
+
+
+def account(operation: Operation, inventory: Inventory) -> tuple[Account, ...]:
+    """One entry for each VM of the operation's roster."""
+    return tuple(_entries(operation, inventory))
+
+
+def _entries(operation: Operation, inventory: Inventory) -> Iterator[Account]:
+    for entry in operation.roster:
+        steps = [step for step in operation.steps if step.planned.vm == entry.vm]
+        copies = inventory.copies_of(entry.vm)
+        now = inventory.vm(entry.vm) if copies else None
+        yield Account(
+            vm=entry.vm,
+            name=entry.name,
+            host=now.host if now else None,
+            power=now.power if now else None,
+            outcome=steps[-1].outcome if steps else Outcome.STAYED,
+            attempts=tuple(attempt for step in steps for attempt in step.attempts),
+            remedy=_remedy(entry, steps),
+        )
+
+
+def _remedy(entry: RosterEntry, steps: list[Step]) -> str:
+    """What a person can do about a VM that did not end as planned."""
+    if not steps:
+        return ""
+    last = steps[-1]
+    if last.failure is not None and last.failure.remedy:
+        return last.failure.remedy
+    return _REMEDIES.get(last.outcome, "").format(name=entry.name, vm=entry.vm, host=entry.host)
+
+
+_REMEDIES = {
+    Outcome.STAYED: "It runs where it was. Remove the cause, then enter again or move it alone: "
+    "furlough vm migrate {vm}.",
+    Outcome.STOPPED_BY_GUEST: "Its guest shut it down. Start it when wanted: "
+    "furlough vm start {vm}.",
+    Outcome.DIED: "It died. Look at its log on {host}, then start it: furlough vm start {vm}.",
+    Outcome.MISSING: "No host knows it. Look at what was done to it before {host} lost it.",
+    Outcome.CHANGED_BY_OTHERS: "Somebody else changed it; it was left as it is.",
+}

@@ -1,0 +1,73 @@
+"""How far an operation is, and how much longer it will take: plan, steps and live progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from furlough.core.estimate import FINISH_S, SET_UP_S, Range
+from furlough.core.operation import Operation, Step
+from furlough.core.states import StepState
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """Of one migration in flight: memory left to send and memory sent so far, in MiB."""
+
+    remaining_mib: int
+    sent_mib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """`percent` counts memory to move, and every other step as little; `eta` is None when the
+    operation is final. Bytes are of guest memory."""
+
+    percent: int
+    eta: Range | None
+    bytes_done: int
+    bytes_total: int
+
+
+def outlook(operation: Operation, live: Mapping[int, Copied], now: datetime) -> Outlook:
+    """The outlook at `now`; `live` holds, by step number, the migrations in flight."""
+    done_mib = sum(_done_mib(step, live.get(step.number)) for step in operation.steps)
+    total_mib = sum(_weight_mib(step) for step in operation.steps)
+    percent = 100 if operation.is_final else min(99, int(100 * done_mib / max(1, total_mib)))
+    return Outlook(
+        percent=percent,
+        eta=None if operation.is_final else _eta(operation, done_mib, total_mib, now),
+        bytes_done=done_mib * _MIB,
+        bytes_total=total_mib * _MIB,
+    )
+
+
+def _weight_mib(step: Step) -> int:
+    """What a step counts: the memory it is expected to send, or has sent."""
+    return step.sent_mib if step.sent_mib is not None else step.planned.sent_mib
+
+
+def _done_mib(step: Step, copied: Copied | None) -> int:
+    if step.is_final:
+        return _weight_mib(step)
+    if step.state is not StepState.STARTED or copied is None:
+        return 0
+    # What is left is certain; what has been sent may be more than the guest has.
+    return max(0, min(_weight_mib(step) - copied.remaining_mib, _weight_mib(step)))
+
+
+def _eta(operation: Operation, done_mib: int, total_mib: int, now: datetime) -> Range:
+    """The plan's own range, corrected by what was moved in the time that has passed."""
+    started = operation.started_at
+    elapsed_s = 0.0 if started is None else (now - started).total_seconds()
+    planned = operation.plan.eta
+    if not done_mib or not elapsed_s:
+        return Range(low=round(planned.low, 1), high=round(planned.high, 1))
+    rest_s = elapsed_s * (total_mib - done_mib) / done_mib
+    waiting = sum(1 for step in operation.steps if step.state is StepState.PENDING)
+    return Range(
+        low=round(0.8 * rest_s, 1), high=round(1.3 * rest_s + waiting * (SET_UP_S + FINISH_S), 1)
+    )

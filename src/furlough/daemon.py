@@ -1,0 +1,262 @@
+"""The composition root: the one place that knows every adapter and puts the pieces together."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from furlough.api.app import create_app
+from furlough.clock import RealClock
+from furlough.config import Settings, split_listen
+from furlough.context import Context, forget_context, save_context
+from furlough.core.enrolment import Enrolment
+from furlough.engine.observer import Observer
+from furlough.engine.settling import Settler
+from furlough.engine.supervisor import Supervisor
+from furlough.engine.work import Pace, Work
+from furlough.errors import Conflict, Invalid
+from furlough.notify import Bus
+from furlough.ports import Clock, Hypervisor, Store
+from furlough.service import Service
+from furlough.sim.fleet import make_fleet
+from furlough.sim.hypervisor import SimHypervisor
+from furlough.store.database import sqlite_url
+from furlough.store.sql import SqlStore
+from furlough.wire.enrolment import EnrolmentBody
+
+_STOP_WITHIN_S = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """One running Furlough without its listeners: what API, facades and pages stand on."""
+
+    work: Work
+    service: Service
+    supervisor: Supervisor
+
+    async def run(self) -> None:
+        """Observe and drive operations until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.work.observer.run())
+            tasks.create_task(self.supervisor.run())
+
+
+async def compose(
+    hypervisor: Hypervisor,
+    store: Store,
+    clock: Clock,
+    *,
+    pace: Pace | None = None,
+    settle_window_s: float = 35.0,
+    observe_every_s: float = 5.0,
+    default_timeout_s: float = 0.0,
+) -> Controller:
+    """A controller over these adapters; the store is open and nobody else uses it."""
+    observer = Observer(hypervisor, store, clock, observe_every_s)
+    work = Work(
+        hypervisor=hypervisor,
+        store=store,
+        clock=clock,
+        notifier=Bus(),
+        observer=observer,
+        settler=Settler(hypervisor, clock, settle_window_s),
+        controller=await store.controller_id(),
+        pace=pace or Pace(),
+    )
+    # A name of this very start: a restarted process is not the one that died.
+    supervisor = Supervisor(work, owner=f"controller:{secrets.token_hex(8)}")
+    await store.void_leases()
+    await hypervisor.enrol(await store.enrolment())
+    service = Service(work, supervisor, default_timeout_s=default_timeout_s)
+    return Controller(work=work, service=service, supervisor=supervisor)
+
+
+# --- the daemon ----------------------------------------------------------------------------------
+
+
+def serve(settings: Settings, *, simulate: bool, announce: Callable[[str], None]) -> None:
+    """Run the daemon until it is told to stop. `announce` is given lines for a person."""
+    configure_logging()
+    address = split_listen(settings.server.listen)
+    with data_directory(settings.server.data_dir) as directory:
+        asyncio.run(_serve(settings, directory, address, simulate=simulate, announce=announce))
+    # Calls to hosts may still hang in their threads; migrations go on without us.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+async def _serve(
+    settings: Settings,
+    directory: Path,
+    address: tuple[str, int],
+    *,
+    simulate: bool,
+    announce: Callable[[str], None],
+) -> None:
+    token = _token(directory)
+    listener = _listen(address)
+    host, port = listener.getsockname()[:2]
+    context = Context(url=f"http://{f'[{host}]' if ':' in host else host}:{port}", token=token)
+    async with _adapters(settings, directory, simulate=simulate) as (hypervisor, store):
+        controller = await compose(
+            hypervisor,
+            store,
+            RealClock(),
+            settle_window_s=settings.engine.settle_window_s,
+            observe_every_s=settings.engine.observe_every_s,
+            default_timeout_s=settings.maintenance.timeout_s,
+        )
+        if settings.enrolment:
+            await controller.service.apply(enrolment_of(settings.enrolment))
+        app = create_app(controller.service, token)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        running = asyncio.create_task(controller.run())
+        running.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        save_context(context)
+        announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            forget_context(context)
+            await _stop(running)
+
+
+async def _stop(running: asyncio.Task[None]) -> None:
+    """Stop taking work, give operations back; running migrations are left alone."""
+    running.cancel()
+    try:
+        async with asyncio.timeout(_STOP_WITHIN_S):
+            await running
+    except (asyncio.CancelledError, TimeoutError):
+        pass
+
+
+@asynccontextmanager
+async def _adapters(
+    settings: Settings, directory: Path, *, simulate: bool
+) -> AsyncIterator[tuple[Hypervisor, Store]]:
+    """The hypervisor and the store that the settings ask for, open."""
+    clock = RealClock()
+    if simulate:
+        # A simulated cluster does not outlive us, so what we decide about it does not either.
+        cluster, enrolment = make_fleet(clock)
+        store = SqlStore("sqlite://", clock)
+        await store.open()
+        await store.enrol(enrolment)
+        hypervisor: Hypervisor = SimHypervisor(cluster)
+    else:
+        from furlough.drivers.libvirt.hypervisor import LibvirtHypervisor  # noqa: PLC0415
+
+        store = SqlStore(settings.server.database or sqlite_url(directory), clock)
+        await store.open()
+        hypervisor = LibvirtHypervisor(clock)
+    try:
+        yield hypervisor, store
+    finally:
+        await hypervisor.close()
+        await store.close()
+
+
+def enrolment_of(tables: dict[str, object]) -> Enrolment:
+    """The enrolment tables of a file, checked as the API would check them."""
+    try:
+        return EnrolmentBody.model_validate(tables).to_core()
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise Invalid("enrolment.malformed", f"{path}: {first['msg']}.") from error
+
+
+@contextmanager
+def data_directory(path: Path) -> Iterator[Path]:
+    """The data directory, made if need be, locked for this process alone."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (path / "lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise Invalid(
+            "data_dir.unusable",
+            f"{path} cannot be used as data directory: {error.strerror}.",
+            remedy="Choose another with --data-dir.",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise Conflict(
+                "data_dir.in_use",
+                f"Another furlough (process {lock.read().strip() or '?'}) uses {path}.",
+                remedy="Stop it, or choose another directory with --data-dir.",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield path
+
+
+def _token(directory: Path) -> str:
+    """The local token: made at the first start, readable by its owner alone."""
+    path = directory / "token"
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"furlough_{secrets.token_urlsafe(32)}")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    """A listening socket; port 0 takes any."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            "listen.in_use",
+            f"{address[0]}:{address[1]} cannot be listened on: {error.strerror}.",
+            remedy="Choose another address with --listen.",
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def configure_logging() -> None:
+    """One line per event on standard error; colours on a terminal."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,1 @@
+"""Stories played on the simulator with the real controller, on virtual time."""

@@ -1,0 +1,172 @@
+"""What must be true of a simulated cluster at every moment, and checks it all the time.
+
+    S1   after every change of a copy: nobody runs twice
+    S3   after every commit: a host in maintenance holds no process
+    S6   before every migration: its intent is in the journal
+    S8   at the end: the stored operation is the fold of its journal
+    S11  after every commit: what runs and what is reserved fits
+    slots: at every start of a migration, the limits hold
+
+Violations are collected, not raised: they happen in other tasks than the one that reports them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from furlough.core.capacity import used_on
+from furlough.core.ids import HostName, OperationId, VmId
+from furlough.core.inventory import Inventory
+from furlough.core.journal import fold
+from furlough.core.operation import Operation, Outcome
+from furlough.core.plan import OperationKind
+from furlough.core.policy import Limits
+from furlough.core.states import HostMode, StepState
+from furlough.ports import Hypervisor, MigrationOrder, Store
+from furlough.sim.cluster import SimCluster
+
+
+class Invariants:
+    """Watches one cluster and its store."""
+
+    def __init__(self, cluster: SimCluster, store: Store) -> None:
+        self.violations: list[str] = []
+        self._cluster = cluster
+        self._store = store
+        self.peak = 0
+        self.committed = asyncio.Event()
+        cluster.watchers.append(self._check_copies)
+
+    def watch_store(self) -> Store:
+        """The store, with a look at every commit."""
+        return cast("Store", _WatchedStore(self._store, self))
+
+    def watch_hypervisor(self, hypervisor: Hypervisor) -> Hypervisor:
+        """The hypervisor, with a look before every migration."""
+        return cast("Hypervisor", _WatchedHypervisor(hypervisor, self))
+
+    def _violated(self, words: str) -> None:
+        self.violations.append(f"{self._cluster.clock.now():%H:%M:%S.%f} {words}")
+
+    def _check_copies(self) -> None:
+        seen: dict[VmId, list[HostName]] = {}
+        for name, host in self._cluster.hosts.items():
+            for vm in host.copies:
+                seen.setdefault(vm, []).append(name)
+        for vm, hosts in seen.items():
+            if len(hosts) > 1:
+                running = self._cluster.running_on(vm)
+                if len(running) > 1:
+                    self._violated(f"S1: {vm} runs on {running}")
+
+    async def after_commit(self) -> None:
+        """S3."""
+        self.committed.set()
+        for host, standing in (await self._store.standings()).items():
+            if standing.mode is not HostMode.MAINTENANCE:
+                continue
+            left = [c.vm.name for c in self._cluster.hosts[host].copies.values() if c.has_process]
+            if left:
+                self._violated(f"S3: {host} is in maintenance and holds {left}")
+
+    async def before_migration(self, order: MigrationOrder) -> None:
+        """S6 and the limits."""
+        operation = await self._store.operation(order.operation)
+        meant = [
+            step
+            for step in operation.steps
+            if step.planned.vm == order.vm
+            and step.state is StepState.STARTED
+            and step.target == order.target
+            and step.attempts[-1].epoch == order.epoch
+        ]
+        if len(meant) != 1:
+            self._violated(f"S6: {order.vm} is migrated without an intent in the journal")
+        await self._check_slots(order)
+
+    async def _check_slots(self, order: MigrationOrder) -> None:
+        enrolment = await self._store.enrolment()
+        cluster = enrolment.cluster(enrolment.host(order.source).cluster)
+        limits: Limits = cluster.policy.limits
+        flying = list(self._cluster.migrations.values())
+        self.peak = max(self.peak, len(flying) + 1)
+        leaving = sum(1 for one in flying if one.source == order.source)
+        arriving = sum(1 for one in flying if one.target == order.target)
+        if leaving >= limits.per_source or arriving >= limits.per_target:
+            self._violated(f"slots: {order.source} sends {leaving}, {order.target} gets {arriving}")
+        if len(flying) >= limits.per_cluster:
+            self._violated(f"slots: {len(flying)} migrations in the cluster")
+
+    async def check_room(self, inventory: Inventory) -> None:
+        """S11, by the simulator's own truth."""
+        reservations = await self._store.reservations()
+        for host in inventory.hosts:
+            used = used_on(inventory, host.name, reservations)
+            policy = inventory.cluster_of(host).policy
+            limit = int((host.memory_mib - host.reserved_memory_mib) * policy.memory_ceiling)
+            if host.memory_mib and used.memory_mib > limit:
+                self._violated(f"S11: {host.name} has {used.memory_mib} of {limit} MiB taken")
+
+    async def check_final(self, which: OperationId) -> None:
+        """S2, S8, S9 and L6 of an operation that is over."""
+        operation = await self._store.operation(which)
+        if fold(await self._store.journal(which)) != operation:
+            self._violated(f"S8: {which} is not the fold of its journal")
+        for entry in operation.roster:
+            self._check_accounted(operation, entry.vm, entry.name)
+        held = [one for one in await self._store.reservations() if one.operation == which]
+        owned = [one for one in (await self._store.standings()).values() if one.operation == which]
+        if held or owned:
+            self._violated(f"L6: {which} is over and still holds {held or owned}")
+
+    def _check_accounted(self, operation: Operation, vm: Any, name: str) -> None:
+        """S2: it runs on one host, or the record says what became of it."""
+        steps = [step for step in operation.steps if step.planned.vm == vm]
+        active = [
+            host
+            for host, machine in self._cluster.hosts.items()
+            if (copy := machine.copies.get(vm)) is not None and copy.has_process
+        ]
+        outcomes = {step.outcome for step in steps}
+        if Outcome.PENDING in outcomes:
+            self._violated(f"S2: the record does not say what became of {name}")
+        explained = outcomes & {
+            Outcome.STOPPED,
+            Outcome.STOPPED_BY_GUEST,
+            Outcome.CHANGED_BY_OTHERS,
+            Outcome.DIED,
+            Outcome.MISSING,
+        }
+        if len(active) != 1 and not explained and not self.hosts_have_died:
+            self._violated(f"S2: {name} is active on {active}, outcomes {outcomes}")
+        last = steps[-1] if steps else None
+        if last is not None and active and last.where not in active and not explained:
+            self._violated(f"S9: {name} is on {active}, its record says {last.where}")
+        moves = operation.kind in (OperationKind.ENTER, OperationKind.EXIT)
+        if moves and sum(step.outcome is Outcome.MOVED for step in steps) > 1:
+            self._violated(f"S7: {name} was moved twice")
+
+    hosts_have_died = False
+
+
+class _Watched:
+    def __init__(self, port: object, invariants: Invariants) -> None:
+        self._port = port
+        self._invariants = invariants
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+
+class _WatchedStore(_Watched):
+    async def append(self, *arguments: Any, **named: Any) -> Operation:
+        operation: Operation = await self._port.append(*arguments, **named)  # type: ignore[attr-defined]
+        await self._invariants.after_commit()
+        return operation
+
+
+class _WatchedHypervisor(_Watched):
+    async def migrate_live(self, order: MigrationOrder) -> Any:
+        await self._invariants.before_migration(order)
+        return await self._port.migrate_live(order)  # type: ignore[attr-defined]

@@ -1,0 +1,253 @@
+"""The stage: a simulated cluster, the real controller on it, a database in memory, virtual time.
+
+The controller may be killed at any of its moments and started again on the same database; the
+cluster goes on meanwhile, as real hosts would. Invariants are checked all the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+from furlough.core.enrolment import (
+    DatastoreKind,
+    EnrolledDatastore,
+    EnrolledHost,
+    Enrolment,
+    Transport,
+)
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.inventory import Cluster, Disk, Nic, Proof
+from furlough.core.operation import Operation
+from furlough.core.policy import ClusterPolicy
+from furlough.core.states import OperationState
+from furlough.daemon import Controller, compose
+from furlough.engine.work import Pace
+from furlough.errors import Bug
+from furlough.scenario.invariants import Invariants
+from furlough.service import Request, Service
+from furlough.sim.clock import VirtualClock
+from furlough.sim.cluster import SimCluster, SimHost, SimVm
+from furlough.sim.faults import Faults, Odds, OwnProcess
+from furlough.sim.hypervisor import SimHypervisor
+from furlough.store.sql import SqlStore
+
+CLUSTER = ClusterName("c1")
+DATASTORE = "vms"
+NETWORK = "lan"
+REQUEST = Request(by="stage")
+
+# The calls at which the controller changes something: before and after each it may be killed.
+MOMENTS = (
+    "accept",
+    "append",
+    "migrate_live",
+    "raise_guard",
+    "lower_guard",
+    "resume",
+    "power_off",
+    "undefine",
+    "set_autostart",
+    "start",
+)
+
+
+def host_name(number: int) -> HostName:
+    """The name of the n-th host, from 1."""
+    return HostName(f"h{number}")
+
+
+def vm_id(number: int) -> VmId:
+    """The UUID of the n-th VM, from 1."""
+    return VmId(f"00000000-0000-4000-8000-{number:012d}")
+
+
+def plain_vm(number: int, **traits: object) -> SimVm:
+    """A VM that any host of the stage could run."""
+    defaults: dict[str, object] = {
+        "memory_mib": 2048,
+        "disks": (Disk(target="vda", source=f"vm{number}.img", datastore=DATASTORE),),
+        "nics": (Nic(network=NETWORK),),
+    }
+    return SimVm(id=vm_id(number), name=f"vm{number}", **{**defaults, **traits})  # type: ignore[arg-type]
+
+
+@dataclass(kw_only=True)
+class Setting:
+    """What stands on the stage when the curtain rises."""
+
+    hosts: int = 4
+    seed: int = 0
+    odds: Odds = field(default_factory=Odds)
+    policy: ClusterPolicy = field(default_factory=ClusterPolicy)
+    is_locked: bool = False
+    link_mbit_s: int = 10_000
+    memory_mib: int = 65_536
+
+
+class Stage:
+    """See the module. Use `async with open_stage(Setting(...)) as stage`."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.clock = VirtualClock()
+        self.random = Random(setting.seed)  # noqa: S311  # a story, not a secret
+        self.faults = Faults(random=self.random, odds=setting.odds)
+        self.cluster = SimCluster(self.clock, [self._machine(n) for n in self._numbers])
+        if setting.is_locked:
+            self.cluster.locked_datastores.add(DATASTORE)
+        self.store = SqlStore("sqlite://", self.clock)
+        self.invariants = Invariants(self.cluster, self.store)
+        self.process = OwnProcess()
+        self._controller: Controller | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def _numbers(self) -> Sequence[int]:
+        return range(1, self.setting.hosts + 1)
+
+    def _machine(self, number: int) -> SimHost:
+        return SimHost(
+            name=host_name(number),
+            uuid=f"host-{number}",
+            memory_mib=self.setting.memory_mib,
+            link_mbit_s=self.setting.link_mbit_s,
+            networks=frozenset({NETWORK}),
+        )
+
+    @property
+    def service(self) -> Service:
+        """The service of the controller that lives now."""
+        if self._controller is None:
+            raise Bug("stage.empty", "No controller is running.")
+        return self._controller.service
+
+    # --- building ----------------------------------------------------------------------------
+
+    def add_vm(self, host: int, number: int, **traits: object) -> VmId:
+        """A plain running VM; `traits` of the VM or of its copy change it."""
+        copy_traits = {name: traits.pop(name) for name in list(traits) if name in _COPY_TRAITS}
+        self.cluster.put(host_name(host), plain_vm(number, **traits), **copy_traits)
+        return vm_id(number)
+
+    async def enrol(self) -> None:
+        """Tell the store about cluster, datastore and hosts."""
+        await self.store.open()
+        locked = Proof.PROVEN if self.setting.is_locked else Proof.UNKNOWN
+        datastore = EnrolledDatastore(
+            name=DATASTORE,
+            cluster=CLUSTER,
+            kind=DatastoreKind.NBD,
+            address="192.0.2.1",
+            shared=Proof.PROVEN,
+            locked=locked,
+        )
+        hosts = [_enrolled(machine) for machine in self.cluster.hosts.values()]
+        cluster = Cluster(name=CLUSTER, policy=self.setting.policy)
+        await self.store.enrol(Enrolment(clusters=[cluster], datastores=[datastore], hosts=hosts))
+
+    # --- the controller's life -----------------------------------------------------------------
+
+    async def start_controller(self, kill_at: int | None = None) -> None:
+        """A new process on the same database."""
+        self.process = OwnProcess(kill_at)
+        hypervisor = SimHypervisor(self.cluster, self.faults)
+        watched = self.invariants.watch_hypervisor(hypervisor)
+        self._controller = await compose(
+            self.process.guard(watched, only=MOMENTS),
+            self.process.guard(self.invariants.watch_store(), only=MOMENTS),
+            self.clock,
+            pace=Pace(reread_s=30.0),
+        )
+        self._running = asyncio.create_task(self._controller.run())
+
+    async def kill_controller(self) -> None:
+        """As `kill -9` does: nothing is tidied up."""
+        self.process.kill()
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._running
+        self._running = self._controller = None
+
+    async def until_final(self, which: OperationId, limit_s: float = 4 * 3600) -> Operation:
+        """The operation once it is final, with a dead controller started again at once."""
+        return await self._until(which, lambda operation: operation.is_final, limit_s)
+
+    async def until_still(self, which: OperationId, limit_s: float = 4 * 3600) -> Operation:
+        """The operation once it is final or blocked."""
+        return await self._until(
+            which,
+            lambda operation: operation.is_final or operation.state is OperationState.BLOCKED,
+            limit_s,
+        )
+
+    async def _until(
+        self, which: OperationId, holds: Callable[[Operation], bool], limit_s: float
+    ) -> Operation:
+        deadline = self.clock.monotonic() + limit_s
+        while True:
+            if self.process.died.is_set():
+                await self.kill_controller()
+                await self.start_controller()
+            if self._running is not None and self._running.done():
+                self._running.result()
+            operation = await self.store.operation(which)
+            if holds(operation):
+                return operation
+            if self.clock.monotonic() >= deadline:
+                raise Bug("stage.endless", _plight(operation, limit_s))
+            await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        """Until something was written, or the controller died, or for a while."""
+        self.invariants.committed.clear()
+        waits = [
+            asyncio.create_task(event.wait())
+            for event in (self.invariants.committed, self.process.died)
+        ]
+        await asyncio.wait(waits, timeout=10.0, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+def _enrolled(machine: SimHost) -> EnrolledHost:
+    return EnrolledHost(
+        name=machine.name,
+        cluster=CLUSTER,
+        address="192.0.2.2",
+        transport=Transport.LOCAL,
+        datastores=(DATASTORE,),
+        link_mbit_s=machine.link_mbit_s,
+    )
+
+
+def _plight(operation: Operation, limit_s: float) -> str:
+    """Where an operation stands that did not end in time."""
+    steps = [f"{step.id} {step.state.value} {step.failure}" for step in operation.steps]
+    return (
+        f"{operation.id} is {operation.state.value} after {limit_s:.0f} s, "
+        f"waiting for {operation.waiting_for}: {steps}"
+    )
+
+
+_COPY_TRAITS = frozenset(
+    {"presence", "has_process", "is_persistent", "has_autostart", "why", "ignores_shutdown"}
+)
+
+
+@asynccontextmanager
+async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
+    """A stage with its hosts enrolled and no controller yet; torn down at the end."""
+    stage = Stage(setting)
+    await stage.enrol()
+    try:
+        yield stage
+    finally:
+        await stage.kill_controller()
+        await stage.cluster.stop_background()
+        await stage.store.close()

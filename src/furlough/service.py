@@ -1,0 +1,476 @@
+"""The use cases: the one door for API, facades and pages. Nothing above calls anything below.
+
+Every method checks, decides with the core, and writes through the store. Effects on hosts are the
+engine's; what a request accepts here is an operation that the engine carries out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from furlough.core.admission import Standing, check_hosts_free, terms_of
+from furlough.core.capacity import rooms
+from furlough.core.enrolment import Enrolment, check_datastore, check_host
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.journal import (
+    CancelRequested,
+    Entry,
+    Event,
+    HostModeChanged,
+    OperationAccepted,
+    OperationUnblocked,
+)
+from furlough.core.operation import Operation, RosterEntry
+from furlough.core.placement import place
+from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
+from furlough.core.planner import (
+    before,
+    plan_action,
+    plan_enter,
+    plan_migration,
+    plan_power,
+)
+from furlough.core.policy import (
+    ActionOptions,
+    CancelMode,
+    EnterOptions,
+    ExitOptions,
+    Options,
+)
+from furlough.core.prechecks import Report, assess, candidates
+from furlough.core.restore import Away, Return, plan_exit
+from furlough.core.states import HostMode, OperationState, Power
+from furlough.engine.supervisor import Supervisor
+from furlough.engine.work import Work
+from furlough.errors import Conflict, Invalid, NotFound, Refused, Stale
+from furlough.ports import IdempotencyKey, Progress
+
+_MOST_TRIES = 20
+_LONGEST_S = 366 * 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Who asks, and the client's own name for the request, if it gave one. `plan_hash`: carry
+    out this plan and no other."""
+
+    by: str
+    key: IdempotencyKey | None = None
+    plan_hash: str | None = None
+
+
+def with_hash(request: Request, plan_hash: str | None) -> Request:
+    """The same request, bound to one plan."""
+    return replace(request, plan_hash=plan_hash)
+
+
+class Service:
+    """What can be asked of Furlough."""
+
+    def __init__(self, work: Work, supervisor: Supervisor, *, default_timeout_s: float = 0) -> None:
+        self._work = work
+        self._default_timeout_s = default_timeout_s
+        self._store = work.store
+        self._observer = work.observer
+        self._supervisor = supervisor
+
+    # --- looking ---------------------------------------------------------------------------
+
+    async def inventory(self) -> Inventory:
+        """All facts as last observed."""
+        return await self._observer.inventory()
+
+    async def enrolment(self) -> Enrolment:
+        """Everything enrolled."""
+        return await self._store.enrolment()
+
+    async def away(self) -> Sequence[Away]:
+        """Every VM that an evacuation took from its home host."""
+        return await self._store.away()
+
+    async def operation(self, which: OperationId) -> Operation:
+        """One operation; `NotFound` where there is none."""
+        return await self._store.operation(which)
+
+    async def operations(
+        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+    ) -> Sequence[Operation]:
+        """Operations, newest first."""
+        return await self._store.operations(active=active, host=host, limit=limit)
+
+    async def journal(self, which: OperationId) -> Sequence[Entry]:
+        """All events of an operation."""
+        await self._store.operation(which)
+        return await self._store.journal(which)
+
+    async def entries(self, after: int, limit: int) -> Sequence[Entry]:
+        """Events of all operations after a sequence number."""
+        return await self._store.entries(after, limit)
+
+    async def last_sequence(self) -> int:
+        """The number of the newest event."""
+        return await self._store.last_sequence()
+
+    async def news(self) -> AsyncIterator[None]:
+        """One item whenever something has been written; several at once count as one."""
+        async with self._work.notifier.listen() as news:
+            async for item in news:
+                yield item
+
+    def progress(self, operation: OperationId, step: int) -> Progress | None:
+        """The newest progress of a migration in flight."""
+        return self._work.board.get(operation, step)
+
+    def now(self) -> datetime:
+        """The instant, for whoever has to say how long something takes."""
+        return self._work.clock.now()
+
+    # --- enrolling -------------------------------------------------------------------------
+
+    async def apply(self, enrolment: Enrolment) -> None:
+        """Create or change everything named, or nothing; what is not named is left as it is."""
+        for host in enrolment.hosts:
+            check_host(host)
+        for datastore in enrolment.datastores:
+            check_datastore(datastore)
+        await self._store.enrol(enrolment)
+        await self._enrolled([host.name for host in enrolment.hosts])
+
+    async def add(self, additions: Enrolment) -> None:
+        """Create all of these; `Conflict` where there is one of the same name."""
+        known = await self._store.enrolment()
+        for kind, new, old in (
+            ("cluster", additions.clusters, known.clusters),
+            ("datastore", additions.datastores, known.datastores),
+            ("host", additions.hosts, known.hosts),
+        ):
+            taken = {one.name for one in new} & {one.name for one in old}
+            if taken:
+                raise Conflict(
+                    f"{kind}.exists",
+                    f"There is a {kind} {min(taken)!r} already.",
+                    remedy=f"Change it: furlough {kind} set.",
+                )
+        await self.apply(additions)
+
+    async def remove_cluster(self, name: ClusterName) -> None:
+        """Forget an empty cluster."""
+        await self._store.remove_cluster(name)
+
+    async def remove_datastore(self, name: str) -> None:
+        """Forget a datastore that no host lists."""
+        await self._store.remove_datastore(name)
+
+    async def remove_host(self, name: HostName) -> None:
+        """Forget a host that has no work."""
+        await self._store.remove_host(name)
+        await self._enrolled([])
+
+    async def _enrolled(self, changed: Sequence[HostName]) -> None:
+        await self._work.hypervisor.enrol(await self._store.enrolment())
+        await self._observer.refresh(changed)
+
+    # --- checking and planning -------------------------------------------------------------
+
+    async def check(self, hosts: Sequence[HostName], options: EnterOptions) -> tuple[Report, ...]:
+        """The precheck of entering maintenance, one report per host. Changes nothing."""
+        inventory = await self._fresh_inventory(hosts)
+        return assess(inventory, hosts, options, await self._store.reservations()).reports
+
+    async def plan(self, hosts: Sequence[HostName], options: EnterOptions) -> Plan:
+        """The plan that entering would carry out now. Changes nothing."""
+        inventory = await self._fresh_inventory(hosts)
+        assessment = assess(inventory, hosts, options, await self._store.reservations())
+        return plan_enter(inventory, hosts, assessment)
+
+    async def exit_check(
+        self, hosts: Sequence[HostName], options: ExitOptions
+    ) -> tuple[Plan, tuple[Return, ...]]:
+        """What exiting would do about every VM of the record. Changes nothing."""
+        inventory = await self._fresh_inventory(hosts)
+        record, reservations = await self._store.away(), await self._store.reservations()
+        return plan_exit(inventory, hosts, record, options.restore, reservations)
+
+    async def _fresh_inventory(self, hosts: Sequence[HostName]) -> Inventory:
+        """Facts asked for now, of all clusters that these hosts belong to."""
+        if not hosts:
+            raise Invalid("hosts.none", "No host is named.", remedy="Name at least one.")
+        if len(set(hosts)) != len(hosts):
+            raise Invalid("hosts.repeated", "A host is named twice.", remedy="Name each once.")
+        enrolment = await self._store.enrolment()
+        clusters = {enrolment.host(name).cluster for name in hosts}
+        await self._observer.refresh(
+            [one.name for one in enrolment.hosts if one.cluster in clusters]
+        )
+        return await self._observer.inventory()
+
+    # --- asking for operations -------------------------------------------------------------
+
+    async def enter(
+        self, hosts: Sequence[HostName], options: EnterOptions, request: Request
+    ) -> Operation:
+        """Empty these hosts. `Refused` with the findings where a precheck forbids it."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        if options.timeout_s is None:
+            options = replace(options, timeout_s=self._default_timeout_s)
+        _check_timeout(options.timeout_s)
+        check_hosts_free(hosts, await self._known(hosts))
+        inventory = await self._fresh_inventory(hosts)
+        assessment = assess(inventory, hosts, options, await self._store.reservations())
+        if assessment.blockers:
+            raise Refused(
+                "precheck.blocked",
+                f"{', '.join(hosts)} cannot be entered: "
+                + " ".join(one.message for one in assessment.blockers),
+                remedy="See each finding's remedy: furlough check " + " ".join(hosts) + ".",
+                findings=assessment.blockers,
+            )
+        plan = plan_enter(inventory, hosts, assessment)
+        _check_hash(plan, request.plan_hash)
+        modes = [change for host in hosts for change in _towards_entering(inventory.host(host))]
+        return await self._accept(plan, options, request, inventory, modes)
+
+    async def exit(
+        self, hosts: Sequence[HostName], options: ExitOptions, request: Request
+    ) -> Operation:
+        """Bring the VMs home and put these hosts back into service."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        _check_timeout(options.timeout_s)
+        standings = await self._known(hosts)
+        check_hosts_free(hosts, standings)
+        for host in hosts:
+            _check_mode(host, standings[host].mode, HostMode.MAINTENANCE)
+        inventory = await self._fresh_inventory(hosts)
+        for host in hosts:
+            _check_connected(inventory.host(host))
+        record, reservations = await self._store.away(), await self._store.reservations()
+        plan, _ = plan_exit(inventory, hosts, record, options.restore, reservations)
+        _check_hash(plan, request.plan_hash)
+        modes = [
+            HostModeChanged(host=host, before=HostMode.MAINTENANCE, after=HostMode.EXITING)
+            for host in hosts
+        ]
+        return await self._accept(plan, options, request, inventory, modes)
+
+    async def cordon(self, host: HostName, options: ActionOptions, request: Request) -> Operation:
+        """No new VMs for this host by our hand; nothing moves."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        standings = await self._known([host])
+        check_hosts_free([host], standings)
+        _check_mode(host, standings[host].mode, HostMode.AVAILABLE)
+        plan = plan_action(OperationKind.CORDON, host, ())
+        return await self._accept(plan, options, request, await self._observer.inventory())
+
+    async def uncordon(self, host: HostName, options: ActionOptions, request: Request) -> Operation:
+        """A cordoned host takes VMs again; its guard is lowered."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        standings = await self._known([host])
+        check_hosts_free([host], standings)
+        _check_mode(host, standings[host].mode, HostMode.CORDONED)
+        step = PlannedStep(number=1, method=Method.LOWER_GUARD, host=host)
+        plan = plan_action(OperationKind.UNCORDON, host, (step,))
+        return await self._accept(plan, options, request, await self._observer.inventory())
+
+    async def change_power(
+        self, kind: OperationKind, vm: VmId, options: ActionOptions, request: Request
+    ) -> Operation:
+        """Start, shut down or power off one VM where it is."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        inventory = await self._inventory_of(vm)
+        found = inventory.vm(vm)
+        host = inventory.host(found.host)
+        _check_connected(host)
+        if kind is OperationKind.START_VM:
+            if host.mode is not HostMode.AVAILABLE:
+                raise Refused(
+                    "host.mode",
+                    f"VM {found.name} is on {host.name}, which is {host.mode.value}: nothing may "
+                    "be started there.",
+                    remedy=f"Exit maintenance or uncordon {host.name} first.",
+                )
+            if found.power is not Power.SHUT_OFF:
+                raise Refused("vm.changed", f"VM {found.name} is {found.power.value} already.")
+        elif not found.is_active:
+            raise Refused("vm.changed", f"VM {found.name} is off already.")
+        return await self._accept(plan_power(kind, found), options, request, inventory)
+
+    async def migrate(self, vm: VmId, options: ActionOptions, request: Request) -> Operation:
+        """Move one VM live, to the host named or to the one that suits best."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        inventory = await self._inventory_of(vm)
+        found = inventory.vm(vm)
+        _check_connected(inventory.host(found.host))
+        wanted = EnterOptions(target_hosts=(options.target,) if options.target else ())
+        if options.target == found.host:
+            raise Refused("vm.changed", f"VM {found.name} is on {found.host} already.")
+        _check_movable(found)
+        hosts = candidates(inventory, [found.host], wanted)
+        reservations = await self._store.reservations()
+        placement = place([found], hosts, rooms(inventory, hosts, reservations), inventory)
+        if found.id not in placement.targets:
+            against = placement.refusals[found.id]
+            reasons = "; ".join(
+                f"{host}: {', '.join(one.message for one in reasons)}"
+                for host, reasons in against.items()
+            )
+            raise Refused(
+                "vm.no_target",
+                f"VM {found.name} fits on no host: {reasons or 'there is no other host'}.",
+                remedy="Remove the cause, or name another target.",
+            )
+        return await self._accept(
+            plan_migration(found, placement, inventory), options, request, inventory
+        )
+
+    async def _repeated(self, request: Request) -> Operation | None:
+        """What an earlier request with the same idempotency key has led to."""
+        return None if request.key is None else await self._store.repeat_of(request.key)
+
+    async def _inventory_of(self, vm: VmId) -> Inventory:
+        """Fresh facts around one VM; `NotFound` where no host lists it."""
+        host = (await self._observer.inventory()).vm(vm).host
+        return await self._fresh_inventory([host])
+
+    async def _known(self, hosts: Sequence[HostName]) -> dict[HostName, Standing]:
+        """The standings of all hosts; `NotFound` where one of these is not among them."""
+        standings = dict(await self._store.standings())
+        for host in hosts:
+            if host not in standings:
+                raise NotFound(
+                    "host.unknown",
+                    f"There is no host {host!r}.",
+                    remedy="See: furlough host list.",
+                )
+        return standings
+
+    async def _accept(
+        self,
+        plan: Plan,
+        options: Options,
+        request: Request,
+        inventory: Inventory,
+        modes: Sequence[HostModeChanged] = (),
+    ) -> Operation:
+        timeout_s = options.timeout_s or 0.0
+        targets = {step.targets[0] for step in plan.steps if step.targets}
+        event = OperationAccepted(
+            operation_kind=plan.kind,
+            hosts=plan.hosts,
+            options=options,
+            plan=plan,
+            roster=_roster(plan, inventory),
+            requested_by=request.by,
+            deadline=self.now() + timedelta(seconds=timeout_s) if timeout_s > 0 else None,
+        )
+        accepted = await self._store.accept(event, modes, terms_of(inventory, targets), request.key)
+        self._work.notifier.notify()
+        self._supervisor.nudge(accepted.id)
+        return accepted
+
+    # --- steering operations ---------------------------------------------------------------
+
+    async def cancel(self, which: OperationId, mode: CancelMode, by: str) -> Operation:
+        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled."""
+        return await self._steer(which, CancelRequested(mode=mode, by=by))
+
+    async def resume(self, which: OperationId, by: str) -> Operation:
+        """Let a blocked operation go on, after a person has looked."""
+        operation = await self._store.operation(which)
+        if operation.state is not OperationState.BLOCKED:
+            raise Conflict(
+                "operation.not_blocked",
+                f"{which} is {operation.state.value}; only a blocked one can be resumed.",
+            )
+        return await self._steer(which, OperationUnblocked(by=by))
+
+    async def _steer(self, which: OperationId, event: Event) -> Operation:
+        """Add a person's word to a journal that its runner writes to at the same time."""
+        for _ in range(_MOST_TRIES):
+            operation = await self._store.operation(which)
+            if operation.is_final:
+                raise Conflict(
+                    "operation.final",
+                    f"{which} is {operation.state.value} already.",
+                    remedy="Nothing of it is left to be changed.",
+                )
+            try:
+                changed = await self._store.append(operation, [event])
+            except Stale:
+                continue
+            self._work.notifier.notify()
+            self._supervisor.nudge(which)
+            return changed
+        raise Conflict("operation.busy", f"{which} changes too fast.", remedy="Try again.")
+
+
+def _towards_entering(host: Host) -> list[HostModeChanged]:
+    """The transitions from where a host is to `entering`."""
+    cordon = HostModeChanged(host=host.name, before=HostMode.AVAILABLE, after=HostMode.CORDONED)
+    enter = HostModeChanged(host=host.name, before=HostMode.CORDONED, after=HostMode.ENTERING)
+    return [enter] if host.mode is HostMode.CORDONED else [cordon, enter]
+
+
+def _roster(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
+    """Every VM that the plan touches, as it is now."""
+    entries = []
+    for step in plan.steps:
+        if step.vm is not None and step.source is not None:
+            vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
+            entries.append(RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm)))
+    return tuple(entries)
+
+
+def _check_mode(host: HostName, mode: HostMode, wanted: HostMode) -> None:
+    if mode is not wanted:
+        raise Conflict(
+            "host.mode",
+            f"Host {host} is {mode.value}, not {wanted.value}.",
+            remedy="See: furlough host list.",
+        )
+
+
+def _check_connected(host: Host) -> None:
+    if not host.is_connected:
+        raise Refused(
+            "host.silent",
+            f"Host {host.name} does not answer: {host.silent_because}.",
+            remedy="Bring its management connection back.",
+        )
+
+
+def _check_movable(vm: Vm) -> None:
+    if vm.power not in (Power.RUNNING, Power.PAUSED) or vm.devices or vm.busy_with:
+        obstacle = vm.busy_with or ", ".join(vm.devices) or f"it is {vm.power.value}"
+        raise Refused(
+            "vm.immovable",
+            f"VM {vm.name} cannot move live: {obstacle}.",
+            remedy="Remove the cause and try again.",
+        )
+
+
+def _check_hash(plan: Plan, wanted: str | None) -> None:
+    if wanted is not None and plan.hash != wanted:
+        raise Conflict(
+            "plan.changed",
+            "Facts have changed: the plan is no longer the one that was approved.",
+            remedy="Look at the new plan and approve that one.",
+            plan=plan,
+        )
+
+
+def _check_timeout(timeout_s: float | None) -> None:
+    if timeout_s is not None and timeout_s > _LONGEST_S:
+        raise Invalid(
+            "timeout.absurd",
+            f"A timeout of {timeout_s:.0f} s is longer than a year.",
+            remedy="Give seconds; 0 means none.",
+        )

@@ -1,0 +1,148 @@
+"""Clusters, datastores and hosts as one enrols them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from furlough.core.enrolment import (
+    DatastoreKind,
+    EnrolledDatastore,
+    EnrolledHost,
+    Enrolment,
+    Program,
+    Transport,
+)
+from furlough.core.ids import parse_cluster_name, parse_host_name
+from furlough.core.inventory import Cluster, Proof
+from furlough.core.policy import (
+    ClusterPolicy,
+    Limits,
+)
+from furlough.wire.shapes import Body, Name, Text, View
+
+
+class LimitsBody(Body):
+    """Live migrations in flight at once."""
+
+    per_source: int = Field(default=2, ge=1, le=64)
+    per_target: int = Field(default=2, ge=1, le=64)
+    per_cluster: int = Field(default=8, ge=1, le=1000)
+
+
+class ClusterBody(Body):
+    """A cluster, as one enrols it."""
+
+    name: Name
+    memory_ceiling: float = Field(default=0.9, gt=0, le=1)
+    vcpu_overcommit: float = Field(default=4.0, gt=0, le=100)
+    max_hosts_away: int = Field(default=1, ge=1, le=10000)
+    trusts_own_proofs: bool = False
+    limits: LimitsBody = Field(default_factory=LimitsBody)
+
+    def to_core(self) -> Cluster:
+        policy = self.model_dump(exclude={"name", "limits"})
+        limits = Limits(**self.limits.model_dump())
+        return Cluster(
+            name=parse_cluster_name(self.name), policy=ClusterPolicy(**policy, limits=limits)
+        )
+
+
+class DatastoreBody(Body):
+    """A datastore, as one enrols it."""
+
+    name: Name
+    cluster: Name
+    kind: DatastoreKind
+    path: str = Field(default="", max_length=4096)
+    address: str = Field(default="", max_length=253)
+    shared: Literal["unknown", "declared"] = "unknown"
+    locked: Literal["unknown", "declared"] = "unknown"
+    reason: Text = ""
+
+    def to_core(self) -> EnrolledDatastore:
+        rest = self.model_dump(exclude={"cluster", "shared", "locked"})
+        return EnrolledDatastore(
+            **rest,
+            cluster=parse_cluster_name(self.cluster),
+            shared=Proof(self.shared),
+            locked=Proof(self.locked),
+        )
+
+
+class DatastoreView(View):
+    """A datastore as it is: a proof replaces a declaration."""
+
+    name: str
+    cluster: str
+    kind: DatastoreKind
+    path: str
+    address: str
+    shared: Proof
+    locked: Proof
+    reason: str
+
+
+class HostBody(Body):
+    """A host, as one enrols it."""
+
+    name: Name
+    cluster: Name
+    address: str = Field(min_length=1, max_length=253)
+    transport: Transport = Transport.SSH
+    user: str = Field(default="root", max_length=32)
+    migration_address: str = Field(default="", max_length=253)
+    link_mbit_s: int = Field(default=1000, ge=1, le=10_000_000)
+    reserved_memory_mib: int = Field(default=512, ge=0, le=1 << 30)
+    datastores: list[Name] = Field(default_factory=list, max_length=1000)
+    program: Program = Program.NONE
+    namespace: str = Field(default="", max_length=63)
+
+    def to_core(self) -> EnrolledHost:
+        rest = self.model_dump(exclude={"name", "cluster", "datastores"})
+        return EnrolledHost(
+            **rest,
+            name=parse_host_name(self.name),
+            cluster=parse_cluster_name(self.cluster),
+            datastores=tuple(self.datastores),
+        )
+
+
+class EnrolmentBody(Body):
+    """A set of clusters, datastores and hosts: the tables of `furlough.toml`."""
+
+    cluster: list[ClusterBody] = Field(default_factory=list, max_length=10_000)
+    datastore: list[DatastoreBody] = Field(default_factory=list, max_length=10_000)
+    host: list[HostBody] = Field(default_factory=list, max_length=100_000)
+
+    def to_core(self) -> Enrolment:
+        return Enrolment(
+            clusters=[one.to_core() for one in self.cluster],
+            datastores=[one.to_core() for one in self.datastore],
+            hosts=[one.to_core() for one in self.host],
+        )
+
+
+def cluster_body(cluster: Cluster) -> dict[str, Any]:
+    """A cluster as one would enrol it."""
+    policy = cluster.policy
+    return {
+        "name": cluster.name,
+        "memory_ceiling": policy.memory_ceiling,
+        "vcpu_overcommit": policy.vcpu_overcommit,
+        "max_hosts_away": policy.max_hosts_away,
+        "trusts_own_proofs": policy.trusts_own_proofs,
+        "limits": {
+            "per_source": policy.limits.per_source,
+            "per_target": policy.limits.per_target,
+            "per_cluster": policy.limits.per_cluster,
+        },
+    }
+
+
+def host_body(host: EnrolledHost) -> dict[str, Any]:
+    """A host as one would enrol it."""
+    return {name: getattr(host, name) for name in HostBody.model_fields} | {
+        "datastores": list(host.datastores)
+    }

@@ -1,0 +1,1 @@
+"""Tests of the lab: plans and witness without root, hosts and VMs with it."""

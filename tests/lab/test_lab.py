@@ -1,0 +1,461 @@
+"""The lab itself, on real hosts: it is what it says it is, and it leaves nothing behind."""
+
+import json
+import signal
+import socket
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from furlough.cli.lab import app
+from furlough.errors import NotFound, Refused, Unreachable
+from furlough.lab.blueprint import Keepalive, Options
+from furlough.lab.command import run
+from furlough.lab.construction import construct
+from furlough.lab.controller import Controller, is_healthy
+from furlough.lab.demolition import demolish
+from furlough.lab.host import Host
+from furlough.lab.lab import Lab
+from furlough.lab.patience import wait_until
+from furlough.lab.processes import end
+from furlough.lab.site import Site
+
+pytestmark = pytest.mark.lab
+
+MARKER = ("--operation", "test", "--epoch", "1", "--controller", "test")
+
+
+def can_connect(host: Host) -> bool:
+    """Whether its libvirtd can be reached over the network within a second."""
+    try:
+        socket.create_connection((host.address, 16509), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def counter_of(lab: Lab, vm: str) -> int:
+    """The last number a VM has printed."""
+    return [line.counter for line in lab.sightings() if line.vm == vm][-1]
+
+
+def wait_for_lines(lab: Lab, vm: str, count: int = 5) -> None:
+    """Wait until a VM has printed some more lines."""
+    since = time.time()
+    wait_until(
+        lambda: next(r for r in lab.witness(since=since) if r.vm == vm).lines >= count,
+        f"{vm} to count",
+        timeout_s=20,
+    )
+
+
+# --- what it is -----------------------------------------------------------------------------
+
+
+def test_each_host_is_a_machine_of_its_own(lab: Lab) -> None:
+    assert [host.run("hostname").strip() for host in lab.hosts] == ["h1", "h2", "h3"]
+    boots = {host.run("cat", "/proc/sys/kernel/random/boot_id") for host in lab.hosts}
+    uuids = {host.virsh("capabilities").partition("<uuid>")[2][:36] for host in lab.hosts}
+    assert (len(boots), len(uuids)) == (3, 3)
+    for host in lab.hosts:
+        programs = host.run("ps", "-eo", "args").splitlines()[1:]
+        assert sum("libvirtd" in line for line in programs) == 1
+        assert sum("qemu-system" in line for line in programs) == len(host.vms())
+        assert "10.213." in host.run("getent", "hosts", "h3")
+
+
+def test_furlough_host_answers_through_the_namespaces_of_the_noted_pid(lab: Lab) -> None:
+    for host in lab.hosts:
+        pid = (Path("/run/furlough-lab") / lab.name / host.name / "init.pid").read_text().strip()
+        entering = ["nsenter", "--target", pid, "--all", "--", "/usr/bin/python3", "-IS"]
+        command = [*entering, "/usr/local/sbin/furlough-host"]
+        answer = json.loads(run([*command, "status"]))
+        assert (answer["hostname"], answer["hook_installed"]) == (host.name, True)
+        answer = json.loads(run([*command, "processes"]))
+        assert sorted(machine["name"] for machine in answer["processes"]) == host.vms()
+
+
+def test_every_guest_counts_ten_times_a_second(lab: Lab) -> None:
+    since = time.time()
+    wait_for_lines(lab, "vm1", count=20)
+    for report in lab.witness(since=since):
+        assert report.lines >= 15, report
+        assert report.longest_gap is not None
+        assert report.longest_gap.milliseconds < 500, report
+
+
+def test_vms_are_persistent_and_only_some_start_by_themselves(lab: Lab) -> None:
+    persistent = sorted(vm for host in lab.hosts for vm in host.vms("--all", "--persistent"))
+    assert persistent == ["vm1", "vm2", "vm3", "vm4"]
+    autostarted = sorted(vm for host in lab.hosts for vm in host.vms("--all", "--autostart"))
+    assert autostarted == ["vm1", "vm4"]
+
+
+def test_status_says_what_runs_where(lab: Lab) -> None:
+    shown = CliRunner().invoke(app, ["status", "--name", lab.name, "--json"])
+    state = json.loads(shown.stdout)
+    assert state["storage"] == "nbd"
+    assert [host["daemon"] for host in state["hosts"]] == ["running"] * 3
+    assert {host["name"]: host["vms"] for host in state["hosts"]} == lab.placement()
+    assert {vm["name"] for vm in state["vms"]} == {"vm1", "vm2", "vm3", "vm4"}
+
+
+def test_a_lab_that_is_up_is_not_built_again(lab: Lab) -> None:
+    with pytest.raises(Refused, match="is up") as refusal:
+        construct(lab.name, Options(vms=0), has_daemon=False)
+    assert refusal.value.remedy == f"Take it down: furlough lab down --name {lab.name}"
+    assert lab.host("h1").vms()
+
+
+# --- VMs move -------------------------------------------------------------------------------
+
+
+def test_a_vm_moves_round_and_round_without_a_gap_or_a_double(lab: Lab) -> None:
+    h1, h2, h3 = lab.hosts
+    since, longest_downtime_ms = time.time(), 0
+    for source, target in ((h1, h2), (h2, h3), (h3, h1), (h1, h2), (h2, h1)):
+        source.migrate("vm1", target)
+        assert "vm1" in target.vms("--all", "--persistent")
+        assert "vm1" not in source.vms("--all")
+        told = target.virsh("domjobinfo", "vm1", "--completed", "--keep-completed")
+        downtime = next(line for line in told.splitlines() if "Total downtime" in line)
+        longest_downtime_ms = max(longest_downtime_ms, int(downtime.split()[2]))
+        wait_for_lines(lab, "vm1", count=3)
+    report = lab.witness(since=since)[0]
+    assert [stay.host for stay in report.stays] == ["h1", "h2", "h3", "h1", "h2", "h1"]
+    assert report.doubles == ()
+    assert report.longest_gap is not None
+    assert report.longest_gap.milliseconds <= longest_downtime_ms + 1000
+
+
+def test_a_limited_link_makes_a_migration_take_longer(lab: Lab) -> None:
+    h1, h2, _ = lab.hosts
+    h2.set_rate(200)
+    assert h2.link().rate_mbit_s == 200
+    started = time.monotonic()
+    h2.migrate("vm2", h1)
+    limited = time.monotonic() - started
+    h2.restore_link()
+    assert h2.link().rate_mbit_s is None
+    h1.migrate("vm2", h2)
+    # Some 60 MiB of kernel and initramfs are sent; at 200 Mbit/s they need 2.5 s.
+    assert 2 < limited < 20
+
+
+def test_two_copies_of_one_vm_do_not_escape_the_witness(lab: Lab) -> None:
+    """Restored on two hosts from one saved image: both count on from the same number."""
+    h2, h3 = lab.host("h2"), lab.host("h3")
+    image = str(lab.site.disks / "vm3.saved")
+    since = time.time()
+    h3.virsh("save", "vm3", image)
+    h3.virsh("restore", image)
+    h2.virsh("restore", image)
+    wait_for_lines(lab, "vm3", count=20)
+    told = CliRunner().invoke(app, ["witness", "--name", lab.name, "--json", "--since", f"{since}"])
+    h2.virsh("destroy", "vm3")
+    assert told.exit_code == 1
+    report = next(vm for vm in json.loads(told.stdout) if vm["vm"] == "vm3")
+    assert [double["hosts"] for double in report["doubles"]] == [["h2", "h3"]]
+    assert report["doubles"][0]["until"] - report["doubles"][0]["since"] > 0.5
+
+
+# --- the guard ------------------------------------------------------------------------------
+
+
+def test_the_hook_refuses_starts_and_incoming_vms_and_lets_both_through_again(lab: Lab) -> None:
+    h1, h2, _ = lab.hosts
+    h2.virsh("destroy", "vm2")
+    h2.run("furlough-host", "raise", *MARKER)
+    with pytest.raises(Refused, match="host is kept empty by operation test"):
+        h2.virsh("start", "vm2")
+    with pytest.raises(Refused, match="host is kept empty by operation test"):
+        h1.migrate("vm1", h2)
+    assert h2.vms() == []
+    assert "vm1" in h1.vms()
+    h2.run("furlough-host", "lower", *MARKER)
+    h2.virsh("start", "vm2")
+    h1.migrate("vm1", h2)
+    h2.migrate("vm1", h1)
+    wait_for_lines(lab, "vm2")
+
+
+# --- adversaries ----------------------------------------------------------------------------
+
+
+def test_vms_outlive_a_killed_libvirtd_and_are_found_again(lab: Lab) -> None:
+    h1 = lab.host("h1")
+    before, since = h1.vms(), time.time()
+    h1.kill_daemon()
+    assert h1.daemon_state() == "stopped"
+    wait_for_lines(lab, "vm1", count=3)
+    h1.start_daemon()
+    assert h1.vms() == before
+    report = lab.witness(since=since)[0]
+    assert report.longest_gap is not None
+    assert report.longest_gap.milliseconds < 1000
+
+
+def test_a_frozen_libvirtd_accepts_and_does_not_answer(lab: Lab) -> None:
+    h1 = lab.host("h1")
+    h1.freeze_daemon()
+    try:
+        assert h1.daemon_state() == "frozen"
+        assert can_connect(h1)
+        with pytest.raises(Unreachable):
+            h1.virsh("list", timeout_s=1)
+    finally:
+        h1.thaw_daemon()
+    assert "vm1" in h1.vms()
+
+
+def test_a_libvirtd_is_stopped_started_and_restarted_by_the_command(lab: Lab) -> None:
+    for act, state in (("freeze", "frozen"), ("stop", "stopped"), ("restart", "running")):
+        told = CliRunner().invoke(app, ["daemon", "h3", act, "--name", lab.name])
+        assert told.stdout == f"libvirtd of h3: {state}\n"
+    with pytest.raises(Refused, match="runs already"):
+        lab.host("h3").start_daemon()
+
+
+@pytest.mark.parametrize("act", ["--cut", "--silent"])
+def test_a_broken_link_shuts_the_host_off_until_it_is_restored(lab: Lab, act: str) -> None:
+    h3 = lab.host("h3")
+    told = CliRunner().invoke(app, ["link", "h3", act, "--name", lab.name])
+    assert told.stdout == f"link of h3: {act.removeprefix('--')}\n"
+    assert not can_connect(h3)
+    assert h3.vms() == ["vm3"], "the side door works all the same"
+    told = CliRunner().invoke(app, ["link", "h3", "--restore", "--name", lab.name])
+    assert told.stdout == "link of h3: up\n"
+    assert can_connect(h3)
+
+
+def test_a_guest_shuts_down_when_asked(lab: Lab) -> None:
+    h3 = lab.host("h3")
+    h3.virsh("shutdown", "vm3")
+    wait_until(lambda: h3.vms() == [], "vm3 to shut down", timeout_s=20)
+    h3.virsh("start", "vm3")
+    wait_for_lines(lab, "vm3")
+
+
+def test_a_host_comes_back_from_a_power_cut_with_the_vms_that_start_by_themselves(
+    lab: Lab,
+) -> None:
+    h1 = lab.host("h1")
+    boot = h1.run("cat", "/proc/sys/kernel/random/boot_id")
+    h1.virsh("autostart", "vm1")
+    h1.virsh("autostart", "vm4", "--disable")
+    h1.power_off()
+    assert h1.processes() == []
+    assert lab.status()["hosts"][0]["pid"] is None
+    h1.boot()
+    wait_for_lines(lab, "vm1")
+    assert h1.vms() == ["vm1"]
+    assert h1.run("cat", "/proc/sys/kernel/random/boot_id") != boot
+    h1.virsh("start", "vm4")
+
+
+def test_unknown_labs_and_hosts_are_named(lab: Lab) -> None:
+    with pytest.raises(NotFound, match="no lab called nobody"):
+        Lab.load("nobody")
+    with pytest.raises(NotFound, match="has no host h9: it has h1, h2, h3"):
+        lab.host("h9")
+
+
+# --- a shared directory ---------------------------------------------------------------------
+
+
+def test_an_image_in_use_is_locked_against_every_other_host(directory_lab: Lab) -> None:
+    h1, h2 = directory_lab.hosts
+    definition = directory_lab.site.directory / "copy.xml"
+    definition.write_text(h1.virsh("dumpxml", "vm1", "--inactive"))
+    h2.virsh("define", str(definition))
+    with pytest.raises(Refused, match='Failed to get "write" lock'):
+        h2.virsh("start", "vm1")
+    h2.virsh("undefine", "vm1")
+
+
+def test_a_shared_directory_needs_the_unsafe_flag(directory_lab: Lab) -> None:
+    h1, h2 = directory_lab.hosts
+    since = time.time()
+    with pytest.raises(Refused, match="Migration without shared storage is unsafe"):
+        h1.virsh("migrate", "--live", "--p2p", "vm2", h2.uri, f"tcp://{h2.address}")
+    h1.migrate("vm2", h2)
+    h2.migrate("vm2", h1)
+    wait_for_lines(directory_lab, "vm2")
+    assert [stay.host for stay in directory_lab.witness(since=since)[1].stays] == ["h1", "h2", "h1"]
+    assert directory_lab.witness(since=since)[1].doubles == ()
+
+
+def test_two_labs_are_up_at_once_and_do_not_meet(lab: Lab, directory_lab: Lab) -> None:
+    assert lab.blueprint.network != directory_lab.blueprint.network
+    assert lab.host("h1").run("hostname") == directory_lab.host("h1").run("hostname")
+    with pytest.raises(Refused):
+        lab.host("h1").run("ip", "route", "get", directory_lab.host("h1").address)
+
+
+# --- it leaves nothing behind ---------------------------------------------------------------
+
+
+def kill_libvirtd(lab: Lab) -> None:
+    lab.host("h1").kill_daemon()
+
+
+def freeze_libvirtd(lab: Lab) -> None:
+    lab.host("h1").freeze_daemon()
+
+
+def kill_first_process(lab: Lab) -> None:
+    end([lab.host("h1").inside.living()], signal.SIGKILL, timeout_s=5)
+
+
+def kill_switch(lab: Lab) -> None:
+    end([lab.switch.living()], signal.SIGKILL, timeout_s=5)
+
+
+def lose_description_and_pids(lab: Lab) -> None:
+    lab.site.description.unlink()
+    for note in lab.site.directory.glob("*/init.pid"):
+        note.unlink()
+
+
+def lose_everything(lab: Lab) -> None:
+    for path in (lab.site.directory, lab.site.disks):
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        kill_libvirtd,
+        freeze_libvirtd,
+        kill_first_process,
+        kill_switch,
+        lose_description_and_pids,
+        lose_everything,
+    ],
+)
+def test_down_leaves_nothing_of_a_damaged_lab(
+    site: Site, traces: Callable[[], set[str]], damage: Callable[[Lab], None]
+) -> None:
+    lab = construct(site.name, Options(hosts=2, vms=0), has_daemon=False)
+    assert len(traces()) > 10, "a lab that is up can be seen"
+    damage(lab)
+    assert demolish(site)
+    assert traces() == set()
+    assert not demolish(site), "a second time there is nothing to do"
+
+
+def test_down_leaves_the_machine_as_it_was(
+    site: Site, traces: Callable[[], set[str]], surroundings: Callable[[], set[str]]
+) -> None:
+    before = surroundings()
+    construct(site.name, Options(hosts=1, vms=1), has_daemon=False)
+    assert any("qemu-system" in line for line in traces())
+    told = CliRunner().invoke(app, ["down", "--name", site.name])
+    assert told.stdout == f"Lab {site.name} is down.\n"
+    assert traces() == set()
+    assert surroundings() - before == set()
+
+
+BUILDING = """
+from furlough.lab.blueprint import Options
+from furlough.lab.construction import construct
+construct({name!r}, Options(vms=2), has_daemon=False)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.2, 0.35, 0.5, 0.8, 2.0])
+def test_down_leaves_nothing_of_a_lab_whose_building_was_killed(
+    site: Site,
+    traces: Callable[[], set[str]],
+    surroundings: Callable[[], set[str]],
+    after_s: float,
+) -> None:
+    before = surroundings()
+    building = subprocess.Popen([sys.executable, "-c", BUILDING.format(name=site.name)])
+    time.sleep(after_s)
+    building.kill()
+    building.wait()
+    demolish(site)
+    assert traces() == set()
+    assert surroundings() - before == set()
+
+
+def test_a_lab_that_cannot_be_finished_takes_itself_down(
+    site: Site, traces: Callable[[], set[str]]
+) -> None:
+    def tell(line: str) -> None:
+        if "libvirtd" in line:
+            assert len(traces()) > 10
+            raise BrokenPipeError(line)
+
+    with pytest.raises(BrokenPipeError):
+        construct(site.name, Options(hosts=2, vms=1), has_daemon=False, tell=tell)
+    assert traces() == set()
+
+
+def test_down_never_follows_a_mount_somebody_made(site: Site, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    construct(site.name, Options(hosts=1, vms=0), has_daemon=False)
+    place = site.directory / "mounted"
+    place.mkdir()
+    run(["mount", "--bind", tmp_path, place])
+    try:
+        with pytest.raises(Refused, match="Something is mounted at"):
+            demolish(site)
+    finally:
+        run(["umount", place])
+    assert precious.read_text() == "keep me"
+
+
+# --- its furlough daemon --------------------------------------------------------------------
+
+STUBBORN = """
+import http.server, signal, sys
+signal.signal(signal.SIGTERM, {on_term})
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/api/v1/health" else 404)
+        self.end_headers()
+port = int(sys.argv[-1].rpartition(":")[2])
+http.server.HTTPServer(("127.0.0.1", port), Healthy).serve_forever()
+"""
+
+
+def controller(site: Site, text: str) -> Controller:
+    """A controller of a program that stands in for `furlough`."""
+    site.directory.mkdir(parents=True)
+    program = site.directory / "program.py"
+    program.write_text(text)
+    return Controller(site=site, program=(sys.executable, str(program)))
+
+
+def test_the_furlough_daemon_keeps_its_port_and_goes_down_with_the_lab(site: Site) -> None:
+    daemon = controller(site, STUBBORN.format(on_term="signal.SIG_DFL"))
+    url = daemon.start()
+    assert daemon.port is not None
+    assert is_healthy(daemon.port)
+    daemon.kill()
+    assert daemon.process() is None
+    assert daemon.start() == url
+    process = daemon.process()
+    assert process is not None
+    demolish(site)
+    assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_a_furlough_daemon_that_ends_at_once_is_quoted(site: Site) -> None:
+    with pytest.raises(Refused, match="It said: no such option"):
+        controller(site, "raise SystemExit('no such option')").start()
+
+
+def test_keepalive_is_what_libvirtd_runs_with(site: Site) -> None:
+    options = Options(hosts=1, vms=0, keepalive=Keepalive(interval_s=1, count=3))
+    lab = construct(site.name, options, has_daemon=False)
+    assert "keepalive_interval = 1" in lab.host("h1").run("cat", "/etc/libvirt/qemu.conf")
