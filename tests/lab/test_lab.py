@@ -1,9 +1,9 @@
 """The lab itself, on real hosts: it is what it says it is, and it leaves nothing behind."""
 
 import json
+import shutil
 import signal
 import socket
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from furlough.cli.lab import app
-from furlough.errors import NotFound, Refused, Unreachable
+from furlough.errors import Invalid, NotFound, Refused, Unreachable
 from furlough.lab.blueprint import Keepalive, Options
 from furlough.lab.command import run
 from furlough.lab.construction import construct
@@ -64,9 +64,9 @@ def test_each_host_is_a_machine_of_its_own(lab: Lab) -> None:
     uuids = {host.virsh("capabilities").partition("<uuid>")[2][:36] for host in lab.hosts}
     assert (len(boots), len(uuids)) == (3, 3)
     for host in lab.hosts:
-        programs = host.run("ps", "-eo", "args").splitlines()[1:]
-        assert sum("libvirtd" in line for line in programs) == 1
-        assert sum("qemu-system" in line for line in programs) == len(host.vms())
+        programs = host.run("sh", "-c", "cat /proc/[0-9]*/comm").splitlines()
+        assert programs.count("libvirtd") == 1
+        assert programs.count("qemu-system-x86") == len(host.vms())
         assert "10.213." in host.run("getent", "hosts", "h3")
 
 
@@ -87,7 +87,7 @@ def test_every_guest_counts_ten_times_a_second(lab: Lab) -> None:
     for report in lab.witness(since=since):
         assert report.lines >= 15, report
         assert report.longest_gap is not None
-        assert report.longest_gap.milliseconds < 500, report
+        assert report.longest_gap.milliseconds < 1000, report
 
 
 def test_vms_are_persistent_and_only_some_start_by_themselves(lab: Lab) -> None:
@@ -104,6 +104,13 @@ def test_status_says_what_runs_where(lab: Lab) -> None:
     assert [host["daemon"] for host in state["hosts"]] == ["running"] * 3
     assert {host["name"]: host["vms"] for host in state["hosts"]} == lab.placement()
     assert {vm["name"] for vm in state["vms"]} == {"vm1", "vm2", "vm3", "vm4"}
+
+
+def test_a_command_runs_on_a_host_and_its_exit_status_is_ours(lab: Lab) -> None:
+    program = [sys.executable, "-c", "from furlough.cli.lab import app; app()"]
+    words = ["shell", "h2", "--name", lab.name, "--", "sh", "-c", "hostname; exit 3"]
+    done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("h2\n", 3)
 
 
 def test_a_lab_that_is_up_is_not_built_again(lab: Lab) -> None:
@@ -136,8 +143,8 @@ def test_a_vm_moves_round_and_round_without_a_gap_or_a_double(lab: Lab) -> None:
 
 def test_a_limited_link_makes_a_migration_take_longer(lab: Lab) -> None:
     h1, h2, _ = lab.hosts
-    h2.set_rate(200)
-    assert h2.link().rate_mbit_s == 200
+    told = CliRunner().invoke(app, ["link", "h2", "--rate", "200", "--name", lab.name])
+    assert told.stdout == "link of h2: up, 200 Mbit/s\n"
     started = time.monotonic()
     h2.migrate("vm2", h1)
     limited = time.monotonic() - started
@@ -257,6 +264,13 @@ def test_a_host_comes_back_from_a_power_cut_with_the_vms_that_start_by_themselve
     assert h1.vms() == ["vm1"]
     assert h1.run("cat", "/proc/sys/kernel/random/boot_id") != boot
     h1.virsh("start", "vm4")
+
+
+def test_a_link_is_given_one_order_at_a_time(lab: Lab) -> None:
+    for words in ([], ["--cut", "--silent"]):
+        told = CliRunner().invoke(app, ["link", "h1", "--name", lab.name, *words])
+        assert isinstance(told.exception, Invalid)
+    assert lab.host("h1").link().state == "up"
 
 
 def test_unknown_labs_and_hosts_are_named(lab: Lab) -> None:

@@ -42,7 +42,7 @@ Datastores = Annotated[
 ]
 ProgramWay = Annotated[
     str | None,
-    typer.Option("--program", help="How furlough-host is reached: ssh, local, none."),
+    typer.Option("--program", help="How furlough-host is reached: local or none."),
 ]
 
 

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from furlough.errors import Invalid
 from furlough.lab.blueprint import Accelerator, Keepalive, Options, Storage
-
-if TYPE_CHECKING:
-    from furlough.lab.witness import VmReport
+from furlough.lab.witness import VmReport
 
 app = typer.Typer(
     help="Real libvirt hosts with real VMs on this machine. Needs root on Linux.",
@@ -278,7 +276,7 @@ def witness(
         raise typer.Exit(1)
 
 
-def witness_row(report: "VmReport") -> list[str]:
+def witness_row(report: VmReport) -> list[str]:
     """One VM's story in a line."""
     gap = report.longest_gap
     return [

@@ -28,11 +28,10 @@ class Transport(StrEnum):
 
 
 class Program(StrEnum):
-    """How furlough-host on a host is reached: over ssh, in a lab host's namespaces, directly on
-    this machine, or not at all."""
+    """How furlough-host on a host is reached: in a lab host's namespaces, directly on this
+    machine, or not at all."""
 
     NONE = "none"
-    SSH = "ssh"
     NAMESPACE = "namespace"
     LOCAL = "local"
 

@@ -294,6 +294,8 @@ def is_volume(path):
 
 def status(state_dir=STATE_DIR):
     """The host as this program sees it: marker, epoch, hook, clock, boot."""
+    import socket
+
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
     return {
@@ -303,6 +305,7 @@ def status(state_dir=STATE_DIR):
         "clock_s": round(time.time(), 3),
         "epoch": read_epoch(state_dir),
         "marker": read_marker(state_dir),
+        "interfaces": [name for _index, name in socket.if_nameindex()],
         "hook_installed": os.access(HOOK_PATH, os.X_OK),
     }
 

@@ -27,6 +27,10 @@ FILES = {
     "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so": (
         "libvirt-daemon-driver-qemu"
     ),
+    # A package of its own since Debian 13.
+    "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_network.so": (
+        "libvirt-daemon-driver-network"
+    ),
 }
 KERNELS = ("vmlinuz-*cloud*", "vmlinuz-*-kvm", "vmlinuz-*-generic")
 # What a QEMU takes besides the guest's memory: translation cache, tables, its own code.

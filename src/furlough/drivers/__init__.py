@@ -1,0 +1,1 @@
+"""Adapters of the Hypervisor port, one package each, unaware of each other."""

@@ -1,0 +1,1 @@
+"""The Hypervisor port over libvirt: its words appear here and nowhere else."""

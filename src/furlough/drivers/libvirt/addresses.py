@@ -1,0 +1,29 @@
+"""libvirt URIs, always built from enrolled parts: a URI from outside could run programs here."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from furlough.core.enrolment import EnrolledHost, Transport, check_host
+
+
+def control_uri(host: EnrolledHost) -> str:
+    """Where we, or the daemon of another host, speak to this host's daemon."""
+    check_host(host)
+    if host.transport is Transport.LOCAL:
+        return "qemu:///system"
+    address = _bracketed(host.address)
+    if host.transport is Transport.SSH:
+        return f"qemu+ssh://{quote(host.user, safe='')}@{address}/system"
+    return f"qemu+{host.transport.value}://{address}/system"
+
+
+def migration_uri(host: EnrolledHost) -> str:
+    """Where the memory of VMs goes that move to this host. Always given explicitly: without it
+    libvirt takes the host's own idea of its name."""
+    check_host(host)
+    return f"tcp://{_bracketed(host.migration_address or host.address)}"
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else quote(address, safe="")

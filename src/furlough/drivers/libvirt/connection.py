@@ -1,0 +1,174 @@
+"""Connections to one host's daemon: one for control, others for calls that block for long.
+
+One connection serves five requests at a time and a migrate call holds one until it ends, so
+queries and aborts have a connection of their own. A call that does not answer within its deadline
+is in doubt; its connection is dropped, and the next call opens a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+import libvirt
+
+from furlough.drivers.libvirt import errors
+from furlough.drivers.libvirt.workers import Workers
+from furlough.errors import Unreachable
+
+T = TypeVar("T")
+
+_KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
+CONTROL_S = 15.0
+_CONTROL_THREADS = 4
+_CALLS_PER_CONNECTION = 4
+_MOST_LONG_CALLS = 64
+
+DomainEvent = Callable[[str, int, int], None]
+JobEvent = Callable[[str, dict[str, object]], None]
+
+
+@cache
+def start_event_loop() -> None:
+    """libvirt's own event loop, in a thread for the life of the process: keepalive and events
+    need it, and it must run before the first connection is opened."""
+    libvirt.virEventRegisterDefaultImpl()
+    # Without a handler libvirt prints every error on standard error.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+    def run() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
+
+
+class Connection:
+    """One connection, opened when first used and again after it was lost."""
+
+    def __init__(
+        self, uri: str, on_open: Callable[[libvirt.virConnect], None] | None = None
+    ) -> None:
+        self._uri = uri
+        self._on_open = on_open
+        self._lock = threading.Lock()
+        self._handle: libvirt.virConnect | None = None
+        self.calls = 0
+
+    def use(self, work: Callable[[libvirt.virConnect], T]) -> T:
+        """Run `work` on the open connection; a lost one is dropped for the next call."""
+        handle = self._open()
+        try:
+            return work(handle)
+        except libvirt.libvirtError as error:
+            if errors.is_lost(error):
+                self.drop(handle)
+            raise
+
+    def _open(self) -> libvirt.virConnect:
+        with self._lock:
+            if self._handle is None or not self._handle.isAlive():
+                handle = libvirt.open(self._uri)
+                handle.setKeepAlive(_KEEPALIVE_S, _KEEPALIVE_COUNT)
+                if self._on_open is not None:
+                    self._on_open(handle)
+                self._handle = handle
+            return self._handle
+
+    def drop(self, handle: libvirt.virConnect | None = None) -> None:
+        """Forget the connection. It closes when the last call on it has ended."""
+        with self._lock:
+            if handle is None or self._handle is handle:
+                self._handle = None
+
+
+class HostLink:
+    """All connections and threads for one host."""
+
+    def __init__(self, name: str, uri: str, on_domain: DomainEvent, on_job: JobEvent) -> None:
+        start_event_loop()
+        self._name = name
+        self._uri = uri
+        self._on_domain = on_domain
+        self._on_job = on_job
+        self._control = self._new_control()
+        self._long: list[Connection] = []
+        self._long_workers = Workers(f"{name}-long", _MOST_LONG_CALLS)
+
+    def _new_control(self) -> tuple[Connection, Workers]:
+        return (
+            Connection(self._uri, self._listen),
+            Workers(f"{self._name}-control", _CONTROL_THREADS),
+        )
+
+    async def control(
+        self, work: Callable[[libvirt.virConnect], T], *, what: str, within_s: float = CONTROL_S
+    ) -> T:
+        """A short call. `what` says what is tried, for the error. Raises `Refused` and
+        `Unreachable`; also `Unreachable` when it did not end in time."""
+        connection, workers = self._control
+        try:
+            async with asyncio.timeout(within_s):
+                return await workers.call(lambda: connection.use(work))
+        except TimeoutError as error:
+            # The thread may hang for ever on it: leave both behind.
+            if self._control == (connection, workers):
+                connection.drop()
+                workers.close()
+                self._control = self._new_control()
+            raise Unreachable(
+                "hypervisor.lost", f"{what}: no answer within {within_s:.0f} s."
+            ) from error
+        except libvirt.libvirtError as error:
+            raise errors.ours(error, what=what) from error
+
+    async def long_call(self, work: Callable[[libvirt.virConnect], T], *, what: str) -> T:
+        """A call that may take hours. The keepalive ends it when the host is gone."""
+        connection = self._free_long_connection()
+        connection.calls += 1
+        try:
+            return await self._long_workers.call(lambda: connection.use(work))
+        except libvirt.libvirtError as error:
+            raise errors.ours(error, what=what) from error
+        finally:
+            connection.calls -= 1
+
+    def _free_long_connection(self) -> Connection:
+        for connection in self._long:
+            if connection.calls < _CALLS_PER_CONNECTION:
+                return connection
+        self._long.append(Connection(self._uri))
+        return self._long[-1]
+
+    def close(self) -> None:
+        """Let go. Calls that hang are left to their threads."""
+        connection, workers = self._control
+        connection.drop()
+        workers.close()
+        self._long_workers.close()
+        for one in self._long:
+            one.drop()
+
+    def _listen(self, handle: libvirt.virConnect) -> None:
+        """Events are hints: they say when to look, and when CPUs stopped."""
+
+        def lifecycle(
+            _connection: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
+        ) -> None:
+            self._on_domain(domain.UUIDString(), event, detail)
+
+        def completed(
+            _connection: object,
+            domain: libvirt.virDomain,
+            stats: dict[str, object],
+            _opaque: object,
+        ) -> None:
+            self._on_job(domain.UUIDString(), stats)
+
+        handle.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
+        handle.domainEventRegisterAny(
+            None, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, completed, None
+        )

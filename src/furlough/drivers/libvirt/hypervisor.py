@@ -1,0 +1,306 @@
+"""The Hypervisor port over libvirt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import libvirt
+
+from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
+from furlough.core.ids import HostName, VmId, parse_vm_id
+from furlough.core.looks import Look, Presence
+from furlough.drivers.libvirt import addresses, errors, inventory, migration, states
+from furlough.drivers.libvirt.connection import HostLink
+from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of
+from furlough.errors import FurloughError, NotFound, Refused, Unreachable
+from furlough.ports import (
+    Clock,
+    Hint,
+    HostFacts,
+    Marker,
+    MigrationOrder,
+    MigrationReport,
+    Occupancy,
+    Progress,
+)
+
+T = TypeVar("T")
+
+_MOST_HINTS = 10_000
+# `destroy` waits for a process that does not die at once; libvirt gives up after 40 s.
+_POWER_OFF_S = 60.0
+_SLOW_S = 60.0
+
+
+class _Site:
+    """One enrolled host: the way to its daemon, to its furlough-host, and what we remember."""
+
+    def __init__(self, host: EnrolledHost, link: HostLink) -> None:
+        self.host = host
+        self.link = link
+        self.program = HostProgram(host)
+        self.cpu_models: frozenset[str] | None = None
+        # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
+        self.stopped_at: dict[str, float] = {}
+        self.completed: dict[str, Mapping[str, Any]] = {}
+
+
+class LibvirtHypervisor:
+    """Implements `ports.Hypervisor`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sites: dict[HostName, _Site] = {}
+        self._datastores: list[EnrolledDatastore] = []
+        self._hints: asyncio.Queue[Hint] = asyncio.Queue(_MOST_HINTS)
+        self._loop = asyncio.get_running_loop()
+
+    async def enrol(self, enrolment: Enrolment) -> None:
+        self._datastores = list(enrolment.datastores)
+        wanted = {host.name: host for host in enrolment.hosts}
+        for name in list(self._sites):
+            if name not in wanted or _moved(self._sites[name].host, wanted[name]):
+                self._sites.pop(name).link.close()
+        for name, host in wanted.items():
+            if name in self._sites:
+                self._sites[name].host = host
+            else:
+                self._sites[name] = self._site_of(host)
+
+    def _site_of(self, host: EnrolledHost) -> _Site:
+        def on_domain(vm: str, event: int, detail: int) -> None:
+            self._loop.call_soon_threadsafe(self._note_event, host.name, vm, event, detail)
+
+        def on_job(vm: str, stats: dict[str, object]) -> None:
+            self._loop.call_soon_threadsafe(self._note_job, host.name, vm, stats)
+
+        link = HostLink(host.name, addresses.control_uri(host), on_domain, on_job)
+        return _Site(host, link)
+
+    async def close(self) -> None:
+        for site in self._sites.values():
+            site.link.close()
+        self._sites.clear()
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _note_event(self, host: HostName, vm: str, event: int, detail: int) -> None:
+        site = self._sites.get(host)
+        stopped = libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED
+        if site and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and detail == stopped:
+            site.stopped_at[vm] = self._clock.monotonic()
+        if not self._hints.full():
+            self._hints.put_nowait(Hint(host=host, vm=parse_vm_id(vm)))
+
+    def _note_job(self, host: HostName, vm: str, stats: Mapping[str, Any]) -> None:
+        site = self._sites.get(host)
+        if site is not None:
+            site.completed[vm] = stats
+
+    async def hints(self) -> AsyncIterator[Hint]:
+        while True:
+            yield await self._hints.get()
+
+    # --- looking -------------------------------------------------------------------------------
+
+    async def observe(self, host: HostName) -> HostFacts:
+        site = self._site(host)
+        if site.cpu_models is None:
+            site.cpu_models = await site.link.control(
+                inventory.read_cpu_models, what=f"CPU models of {host}", within_s=_SLOW_S
+            )
+        models = site.cpu_models
+
+        def read(connection: libvirt.virConnect) -> tuple[inventory.Machine, Any]:
+            machine = inventory.read_machine(connection, models)
+            return machine, inventory.read_vms(connection, host, self._stores_of(site))
+
+        (machine, vms), status = await asyncio.gather(
+            site.link.control(read, what=f"inventory of {host}", within_s=_SLOW_S),
+            _status_or_none(site.program),
+        )
+        interfaces = frozenset(status["interfaces"]) if status else frozenset()
+        return HostFacts(
+            host=host,
+            at=self._clock.now(),
+            uuid=machine.uuid,
+            cpus=machine.cpus,
+            memory_mib=machine.memory_mib,
+            cpu_models=machine.cpu_models,
+            networks=machine.networks | interfaces,
+            devices=frozenset(),
+            vms=vms,
+            has_guard=status is not None and bool(status["hook_installed"]),
+            marker=marker_of(status["marker"]) if status else None,
+        )
+
+    async def look(self, host: HostName, vm: VmId) -> Look:
+        at = self._clock.now()
+        try:
+            site = self._site(host)
+            look, answer = await asyncio.gather(
+                site.link.control(
+                    lambda connection: _look(connection, host, vm, self._clock),
+                    what=f"VM {vm} on {host}",
+                ),
+                _processes_or_none(site.program),
+            )
+        except FurloughError:
+            return Look(host=host, at=at, presence=Presence.SILENT)
+        if answer is None:
+            return look
+        has_process = any(uuid == vm for _pid, uuid, _name in answer.machines)
+        return replace(look, has_process=has_process)
+
+    async def occupancy(self, host: HostName) -> Occupancy:
+        site = self._site(host)
+        at = self._clock.now()
+        (active, under_way), answer, status = await asyncio.gather(
+            site.link.control(
+                lambda connection: inventory.read_active(connection, host, self._stores_of(site)),
+                what=f"VMs of {host}",
+            ),
+            site.program.processes(),
+            site.program.status(),
+        )
+        return Occupancy(
+            host=host,
+            at=at,
+            active=active,
+            processes=tuple(f"{pid} ({name})" for pid, _uuid, name in answer.machines),
+            provisioning=(*under_way, *answer.provisioning),
+            marker=marker_of(status["marker"]),
+        )
+
+    async def progress(self, host: HostName, vm: VmId) -> Progress | None:
+        return await self._on_vm(
+            host, vm, lambda domain: migration.progress_of(domain.jobStats()), "its progress"
+        )
+
+    # --- migrating -----------------------------------------------------------------------------
+
+    async def migrate_live(self, order: MigrationOrder) -> MigrationReport:
+        source, target = self._site(order.source), self._site(order.target)
+        source.stopped_at.pop(order.vm, None)
+        source.completed.pop(order.vm, None)
+        control = addresses.control_uri(target.host)
+        data = addresses.migration_uri(target.host)
+        notes = await source.link.long_call(
+            lambda connection: migration.migrate(connection, order, control, data),
+            what=f"migration of {order.vm} from {order.source} to {order.target}",
+        )
+        return migration.report_of(
+            source.completed.pop(order.vm, None), source.stopped_at.pop(order.vm, None), notes
+        )
+
+    async def abort(self, host: HostName, vm: VmId) -> None:
+        await self._on_vm(host, vm, lambda domain: domain.abortJob(), "abort of its migration")
+
+    # --- power and definition --------------------------------------------------------------------
+
+    async def start(self, host: HostName, vm: VmId) -> None:
+        await self._on_vm(host, vm, lambda domain: domain.create(), "start", _SLOW_S)
+
+    async def shut_down(self, host: HostName, vm: VmId) -> None:
+        await self._on_vm(host, vm, lambda domain: domain.shutdown(), "shutdown")
+
+    async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:
+        del epoch  # furlough-host checks it from the next version on; libvirt knows none.
+        await self._on_vm(host, vm, lambda domain: domain.destroy(), "power off", _POWER_OFF_S)
+
+    async def suspend(self, host: HostName, vm: VmId) -> None:
+        await self._on_vm(host, vm, lambda domain: domain.suspend(), "suspend")
+
+    async def resume(self, host: HostName, vm: VmId, epoch: int) -> None:
+        del epoch
+        await self._on_vm(host, vm, lambda domain: domain.resume(), "resume")
+
+    async def undefine(self, host: HostName, vm: VmId, epoch: int) -> None:
+        del epoch
+        keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        await self._on_vm(host, vm, lambda domain: domain.undefineFlags(keep), "undefine")
+
+    async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None:
+        await self._on_vm(host, vm, lambda domain: domain.setAutostart(int(on)), "autostart")
+
+    # --- guard -----------------------------------------------------------------------------------
+
+    async def raise_guard(self, host: HostName, marker: Marker) -> None:
+        await self._site(host).program.raise_marker(marker)
+
+    async def lower_guard(self, host: HostName, marker: Marker) -> None:
+        await self._site(host).program.lower_marker(marker)
+
+    # --- shorthands ------------------------------------------------------------------------------
+
+    def _site(self, host: HostName) -> _Site:
+        site = self._sites.get(host)
+        if site is None:
+            raise NotFound("host.unknown", f"There is no host {host!r}.")
+        return site
+
+    def _stores_of(self, site: _Site) -> list[EnrolledDatastore]:
+        return [one for one in self._datastores if one.cluster == site.host.cluster]
+
+    async def _on_vm(
+        self,
+        host: HostName,
+        vm: VmId,
+        act: Callable[[libvirt.virDomain], T],
+        what: str,
+        within_s: float = 35.0,
+    ) -> T:
+        """One call about one VM. A change waits up to 30 s for another job to end."""
+        return await self._site(host).link.control(
+            lambda connection: act(connection.lookupByUUIDString(vm)),
+            what=f"{what} of VM {vm} on {host}",
+            within_s=within_s,
+        )
+
+
+def _moved(known: EnrolledHost, wanted: EnrolledHost) -> bool:
+    """Whether a host has to be connected to anew."""
+    return addresses.control_uri(known) != addresses.control_uri(wanted) or (
+        known.program,
+        known.namespace,
+    ) != (wanted.program, wanted.namespace)
+
+
+def _look(connection: libvirt.virConnect, host: HostName, vm: VmId, clock: Clock) -> Look:
+    at = clock.now()
+    try:
+        domain = connection.lookupByUUIDString(vm)
+        state, reason = domain.state()
+        is_persistent = bool(domain.isPersistent())
+        job, _words = inventory.read_job(domain)
+        has_autostart = bool(domain.autostart()) if is_persistent else False
+    except libvirt.libvirtError as error:
+        if not errors.is_absent(error):
+            raise
+        return Look(host=host, at=at, presence=Presence.ABSENT)
+    presence = states.presence_of(state)
+    return Look(
+        host=host,
+        at=at,
+        presence=presence,
+        why=states.why_of(state, reason),
+        job=job,
+        has_process=presence is not Presence.SHUT_OFF,
+        is_persistent=is_persistent,
+        has_autostart=has_autostart,
+    )
+
+
+async def _status_or_none(program: HostProgram) -> Mapping[str, Any] | None:
+    try:
+        return await program.status()
+    except (Unreachable, Refused):
+        return None
+
+
+async def _processes_or_none(program: HostProgram) -> Answer | None:
+    """None where no way to furlough-host is enrolled; one that does not answer is an error."""
+    return await program.processes() if program.is_enrolled else None
