@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from furlough.store.sql import SqlStore
 from furlough.wire.enrolment import EnrolmentBody
 
 _STOP_WITHIN_S = 30
+_FIRST_LOOK_S = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ async def _serve(
         )
         running = asyncio.create_task(controller.run())
         running.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        await _first_look(controller)
         save_context(context)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
         try:
@@ -144,14 +146,19 @@ async def _serve(
             await _stop(running)
 
 
+async def _first_look(controller: Controller) -> None:
+    """Answer the first request with facts; but a silent host does not hold up the start."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_LOOK_S):
+            await controller.work.observer.refresh()
+
+
 async def _stop(running: asyncio.Task[None]) -> None:
     """Stop taking work, give operations back; running migrations are left alone."""
     running.cancel()
-    try:
+    with suppress(asyncio.CancelledError, TimeoutError):
         async with asyncio.timeout(_STOP_WITHIN_S):
             await running
-    except (asyncio.CancelledError, TimeoutError):
-        pass
 
 
 @asynccontextmanager

@@ -337,8 +337,11 @@ class Service:
 
     async def _inventory_of(self, vm: VmId) -> Inventory:
         """Fresh facts around one VM; `NotFound` where no host lists it."""
-        host = (await self._observer.inventory()).vm(vm).host
-        return await self._fresh_inventory([host])
+        inventory = await self._observer.inventory()
+        if not inventory.copies_of(vm):
+            await self._observer.refresh()
+            inventory = await self._observer.inventory()
+        return await self._fresh_inventory([inventory.vm(vm).host])
 
     async def _known(self, hosts: Sequence[HostName]) -> dict[HostName, Standing]:
         """The standings of all hosts; `NotFound` where one of these is not among them."""

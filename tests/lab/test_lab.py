@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from furlough.cli.lab import app
+from furlough.context import Context, context_path, save_context
 from furlough.errors import Invalid, NotFound, Refused, Unreachable
 from furlough.lab.blueprint import Keepalive, Options
 from furlough.lab.command import run
@@ -450,7 +451,10 @@ def controller(site: Site, text: str) -> Controller:
     return Controller(site=site, program=(sys.executable, str(program)))
 
 
-def test_the_furlough_daemon_keeps_its_port_and_goes_down_with_the_lab(site: Site) -> None:
+def test_the_furlough_daemon_keeps_its_port_and_goes_down_with_the_lab(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     daemon = controller(site, STUBBORN.format(on_term="signal.SIG_DFL"))
     url = daemon.start()
     assert daemon.port is not None
@@ -460,8 +464,37 @@ def test_the_furlough_daemon_keeps_its_port_and_goes_down_with_the_lab(site: Sit
     assert daemon.start() == url
     process = daemon.process()
     assert process is not None
+    save_context(Context(url=url, token="secret"))
     demolish(site)
     assert not Path(f"/proc/{process.pid}").exists()
+    assert not context_path().exists()
+
+
+def test_the_context_of_another_daemon_stays(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    save_context(Context(url="http://127.0.0.1:1", token="secret"))
+    site.directory.mkdir(parents=True)
+    assert demolish(site)
+    assert context_path().exists()
+
+
+def test_up_starts_a_furlough_daemon_and_down_leaves_nothing_of_it(
+    site: Site,
+    traces: Callable[[], set[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    lab = construct(site.name, Options(hosts=1, vms=0))
+    assert lab.controller.port is not None
+    assert is_healthy(lab.controller.port)
+    assert lab.status()["daemon"]["url"] == lab.controller.url
+    lab.controller.kill()
+    lab.down()
+    assert traces() == set()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_furlough_daemon_that_ends_at_once_is_quoted(site: Site) -> None:

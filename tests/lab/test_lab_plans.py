@@ -200,6 +200,9 @@ def test_only_root_may_build_a_lab() -> None:
     with pytest.raises(Refused, match="needs root") as refusal:
         requirements.check_user(1000)
     assert refusal.value.code == "lab.not_root"
+    with pytest.raises(Refused, match="needs root"):
+        requirements.check_user(65534)
+    requirements.check_user(0)
 
 
 def test_missing_programs_are_named_with_the_line_to_type() -> None:

@@ -153,9 +153,11 @@ def _forbids(failed: Step, step: Step) -> bool:
     """Whether `step` makes no sense once `failed`, of the same host, has failed."""
     if failed.planned.wave >= step.planned.wave:
         return False
+    if step.planned.wave >= CLOSING_WAVE:
+        return failed.planned.wave >= CLOSING_WAVE
     if step.method is Method.CONFIRM_EMPTY:
         return True
-    return failed.method is Method.RAISE_GUARD and step.planned.wave < CLOSING_WAVE
+    return failed.method is Method.RAISE_GUARD
 
 
 # --- endings -----------------------------------------------------------------------------------

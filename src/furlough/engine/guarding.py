@@ -7,6 +7,7 @@ only looks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from furlough.core.capacity import rooms
 from furlough.core.ids import VmId
@@ -73,7 +74,7 @@ class HostStep:
                     await self._fail(error)
             except Refused as error:
                 await self._fail(error)
-            else:
+            if self._step.state is StepState.STARTED:
                 await self._work.clock.sleep(self._work.pace.poll_s)
 
     async def abort(self) -> None:
@@ -112,7 +113,8 @@ class GuardRaising(HostStep):
     async def _act(self) -> None:
         operation = self._ledger.operation
         marker = self._work.marker(operation.id, operation.epoch, self._step.planned.admit)
-        await self._work.hypervisor.raise_guard(self._host, marker)
+        with suppress(Unreachable):  # In doubt: the look tells.
+            await self._work.hypervisor.raise_guard(self._host, marker)
         seen = (await self._work.hypervisor.occupancy(self._host)).marker
         if seen is None or seen.epoch < operation.epoch or set(seen.admit) != set(marker.admit):
             raise Unreachable("guard.unseen", f"The marker on {self._host} is not as written.")
@@ -126,7 +128,8 @@ class GuardLowering(HostStep):
     async def _act(self) -> None:
         operation = self._ledger.operation
         marker = self._work.marker(operation.id, operation.epoch)
-        await self._work.hypervisor.lower_guard(self._host, marker)
+        with suppress(Unreachable):  # In doubt: the look tells.
+            await self._work.hypervisor.lower_guard(self._host, marker)
         if (await self._work.hypervisor.occupancy(self._host)).marker is not None:
             raise Unreachable("guard.unseen", f"The marker on {self._host} is still there.")
         await self._succeed("no marker seen on the host")

@@ -7,7 +7,7 @@ Nothing is replayed. A step that was left started by a dead process is adopted: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
@@ -188,7 +188,7 @@ class Runner:
         for step in self._ledger.operation.steps:
             if step.state is StepState.STARTED and step.number not in self._active:
                 executor = self._executor(step)
-                self._run(tasks, step, executor, executor.adopt())
+                self._run(tasks, step, executor, executor.adopt)
 
     def _abort(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -211,20 +211,20 @@ class Runner:
                     continue
                 flying.append(flight)
             executor = self._executor(step)
-            self._run(tasks, step, executor, executor.attempt())
+            self._run(tasks, step, executor, executor.attempt)
 
     def _run(
         self,
         tasks: asyncio.TaskGroup,
         step: Step,
         executor: Executor,
-        work: Coroutine[None, None, None],
+        work: Callable[[], Awaitable[None]],
     ) -> None:
         number = step.number
 
         async def carry_out() -> None:
             try:
-                await work
+                await work()
             except Unreachable as error:
                 # The store, mostly. If the step is started, it is adopted in the next round.
                 log.warning("step interrupted", step=step.id, because=error.message)

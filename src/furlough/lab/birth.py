@@ -8,10 +8,11 @@ prints the PID, as the root namespace counts, of the host's first process and le
 running. Standard library only. `Specification` in namespaces.py says what it reads:
 
     hostname   name in the UTS namespace
-    fresh      mount points that get an empty tmpfs
+    fresh      mount points that get an empty tmpfs, in this order
     regrown    directories that get a tmpfs into which everything there is bound again,
                so that mount points may be added without touching the real directory
     binds      pairs (what, where); a missing `where` is created if it lies in one of the above
+    links      pairs (what, where): symbolic links
 """
 
 import ctypes
@@ -26,7 +27,7 @@ from typing import Any
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
 MNT_DETACH = 2
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -71,7 +72,8 @@ def live(specification: dict[str, Any], complaint: int) -> None:
 
 def furnish(specification: dict[str, Any]) -> None:
     """Give the new mount namespace its own /proc, /sys and private copies."""
-    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    # Nothing of ours gets out. What the machine unmounts goes here too, or we would keep it busy.
+    mount("none", "/", None, MS_REC | MS_SLAVE)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     # The old sysfs shows the interfaces of the old network namespace, and hides cgroups.
     checked(LIBC.umount2(b"/sys", MNT_DETACH), "umount /sys")
@@ -81,9 +83,12 @@ def furnish(specification: dict[str, Any]) -> None:
     for place in specification["regrown"]:
         regrow(place)
     for place in specification["fresh"]:
+        Path(place).mkdir(exist_ok=True)
         mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV)
     for descriptor, where in sources:
         bind(descriptor, where)
+    for what, where in specification["links"]:
+        Path(where).symlink_to(what)
 
 
 def regrow(place: str) -> None:
@@ -106,8 +111,9 @@ def grasp(path: str) -> int:
 def bind(descriptor: int, where: str) -> None:
     """Bind what a descriptor holds to a place, which is made if it is missing."""
     if not os.path.lexists(where):
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            Path(where).mkdir(parents=True)
+            Path(where).mkdir()
         else:
             os.close(os.open(where, os.O_CREAT | os.O_WRONLY, 0o600))
     mount(f"/proc/self/fd/{descriptor}", where, None, MS_BIND | MS_REC)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from furlough.context import context_path
 from furlough.errors import Refused
 from furlough.lab.command import run
 from furlough.lab.patience import wait_until
@@ -70,6 +72,8 @@ class Controller:
             [
                 *("start-stop-daemon", "--start", "--background", "--quiet"),
                 *("--make-pidfile", "--pidfile", str(pid_file), "--output", str(self.log)),
+                # Where the package is: `-m furlough` then works from a checkout as well.
+                *("--chdir", str(Path(__file__).parents[2])),
                 *("--startas", program, "--", *serve),
             ],
             mark=self.site.mark,
@@ -79,6 +83,14 @@ class Controller:
     def is_settled(self, port: int) -> bool:
         """Whether it is healthy, or will never be."""
         return is_healthy(port) or self.process() is None
+
+    def forget(self) -> None:
+        """Remove the context that speaks of this daemon: killed, it cannot do so itself."""
+        path = context_path()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads(path.read_text(encoding="utf-8"))["url"] == self.url:
+                path.unlink()
+                path.parent.rmdir()
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if it has not ended after ten seconds."""

@@ -4,11 +4,12 @@ Works from the lab's name alone. Half-built, crashed, damaged or already gone is
 """
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
 from furlough.errors import FurloughError, Refused, Unreachable
-from furlough.lab import processes
+from furlough.lab import processes, requirements
 from furlough.lab.command import run
 from furlough.lab.controller import Controller
 from furlough.lab.namespaces import Namespaces
@@ -22,14 +23,17 @@ def demolish(site: Site) -> bool:
 
     Refused, before anything is removed, if somebody mounted something under its directories.
     """
+    requirements.check_user(os.geteuid())
     refuse_mounts(site)
     members = processes.marked(site.mark)
     found = bool(members) or site.directory.exists() or site.disks.exists()
-    Controller(site=site).stop()
+    controller = Controller(site=site)
+    controller.stop()
+    controller.forget()
     for pid_file in sorted(site.directory.glob("*/init.pid")):
         Namespaces(directory=pid_file.parent, mark=site.mark).destroy()
     # Whoever was started and not noted down, because `up` died in between.
-    if not processes.repeat_until_none(lambda: processes.marked(site.mark)):
+    if not processes.kill_all(lambda: processes.marked(site.mark)):
         raise Unreachable(
             "lab.processes_stay",
             f"Processes of lab {site.name} do not die.",

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from furlough.errors import Invalid, Refused, Unreachable
 from furlough.lab import configuration, domain_xml, network
-from furlough.lab.blueprint import Blueprint, HostPlan, Storage
+from furlough.lab.blueprint import Accelerator, Blueprint, HostPlan, Storage
 from furlough.lab.command import PLAIN_ENVIRONMENT, run
 from furlough.lab.namespaces import Namespaces, Specification
 from furlough.lab.patience import wait_until
@@ -29,6 +29,15 @@ PRIVATE = {
     "sbin": "/usr/local/sbin",
     "witness": WITNESS_DIRECTORY,
 }
+# No kvm: libvirt would offer it to guests that are to be translated.
+DEVICES: tuple[str, ...] = ("null", "zero", "full", "random", "urandom", "tty", "pts", "net/tun")
+DEVICE_LINKS = (
+    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,11 +275,16 @@ class Host:
         ]
         if self.blueprint.options.storage is Storage.DIR:
             binds.append((str(site.disks), domain_xml.SHARED_DIRECTORY))
+        devices = DEVICES
+        if self.blueprint.options.accelerator is Accelerator.KVM:
+            devices = (*DEVICES, "kvm")
+        binds += [(f"/dev/{name}", f"/dev/{name}") for name in devices]
         return Specification(
             hostname=self.name,
-            fresh=("/run", "/srv", "/tmp", "/dev/shm"),  # noqa: S108 - mount points inside
+            fresh=("/run", "/srv", "/tmp", "/dev", "/dev/shm"),  # noqa: S108 - mount points inside
             regrown=("/var/lib",),
             binds=tuple(binds),
+            links=DEVICE_LINKS,
         )
 
 

@@ -1,11 +1,12 @@
 """A lab that is up: its hosts, its VMs, its witness, its state."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from furlough.errors import NotFound, Refused, Unreachable
-from furlough.lab import witness
+from furlough.lab import requirements, witness
 from furlough.lab.blueprint import Blueprint
 from furlough.lab.controller import Controller
 from furlough.lab.demolition import demolish
@@ -23,7 +24,8 @@ class Lab:
 
     @staticmethod
     def load(name: str = "lab") -> "Lab":
-        """The lab of that name. NotFound unless one was built."""
+        """The lab of that name. NotFound unless one was built; Refused unless we are root."""
+        requirements.check_user(os.geteuid())
         try:
             text = Site.named(name).description.read_text(encoding="utf-8")
         except FileNotFoundError:

@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from furlough.errors import Refused
@@ -22,7 +22,8 @@ class Specification:
     hostname: str
     fresh: tuple[str, ...] = ()
     regrown: tuple[str, ...] = ()
-    binds: tuple[tuple[str, str], ...] = field(default=())
+    binds: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

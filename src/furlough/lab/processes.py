@@ -140,11 +140,12 @@ def held(process: Process) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def repeat_until_none(find: Callable[[], list[Process]], *, timeout_s: float = 10) -> bool:
-    """Kill what `find` finds until it finds nothing; a process may start another meanwhile."""
-    for _ in range(20):
+def kill_all(find: Callable[[], list[Process]], *, timeout_s: float = 10) -> bool:
+    """Kill what `find` finds, and what those started meanwhile; False if one does not die."""
+    for _ in range(5):
         found = find()
         if not found:
             return True
-        end(found, signal.SIGKILL, timeout_s=timeout_s)
+        if not end(found, signal.SIGKILL, timeout_s=timeout_s):
+            return False
     return not find()

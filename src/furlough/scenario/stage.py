@@ -174,6 +174,14 @@ class Stage:
                 await self._running
         self._running = self._controller = None
 
+    async def stop_controller(self) -> None:
+        """As a stop in good order does: operations are given back."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+        self._running = self._controller = None
+
     async def until_final(self, which: OperationId, limit_s: float = 4 * 3600) -> Operation:
         """The operation once it is final, with a dead controller started again at once."""
         return await self._until(which, lambda operation: operation.is_final, limit_s)

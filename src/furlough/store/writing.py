@@ -35,6 +35,8 @@ from furlough.core.journal import (
     OperationAccepted,
     OperationEnded,
     PlanExtended,
+    StepFailed,
+    StepSkipped,
     StepStarted,
     StepSucceeded,
     apply,
@@ -334,6 +336,22 @@ def _step_started(event: StepStarted, connection: Connection, operation: Operati
     planned = operation.step(event.step).planned
     if event.target is not None and planned.vm is not None:
         _reserve(connection, operation, [replace(planned, targets=(event.target,))])
+
+
+@_project.register
+def _step_over(
+    event: StepFailed | StepSkipped, connection: Connection, operation: Operation
+) -> None:
+    """A VM that goes nowhere any more needs no place. One that has arrived keeps its place until
+    the operation ends, by when it has been observed there."""
+    step = operation.step(event.step)
+    if step.is_final and step.planned.vm is not None:
+        connection.execute(
+            delete(tables.reservation).where(
+                tables.reservation.c.operation == number_of(operation.id),
+                tables.reservation.c.vm == step.planned.vm,
+            )
+        )
 
 
 @_project.register

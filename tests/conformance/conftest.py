@@ -1,0 +1,109 @@
+"""The three stores: SQLite in memory, SQLite in a file, PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from furlough.ports import Store
+from furlough.store.sql import SqlStore
+from tests.conformance.builders import FLEET, SettableClock
+from tests.conformance.postgres import Missing, Server, running_server
+
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+
+
+def _do_without(obstacle: Missing) -> NoReturn:
+    """Skip, with the reason, where no server can be; fail where one is required."""
+    if os.environ.get("FURLOUGH_REQUIRE_POSTGRES") == "1":
+        pytest.fail(f"FURLOUGH_REQUIRE_POSTGRES=1, and no PostgreSQL can be run: {obstacle}")
+    pytest.skip(f"no PostgreSQL can be run here: {obstacle}")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One PostgreSQL for the whole session."""
+    try:
+        with running_server() as server:
+            yield server
+    except Missing as obstacle:
+        _do_without(obstacle)
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A PostgreSQL that a test may stop and start."""
+    try:
+        with running_server() as server:
+            yield server
+    except Missing as obstacle:
+        _do_without(obstacle)
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> str:
+    """A PostgreSQL database that has the schema already: copying it saves the migrations."""
+    name = server.fresh_database()
+    store = SqlStore(server.url(name), SettableClock())
+    asyncio.run(store.open())
+    asyncio.run(store.close())
+    return name
+
+
+@pytest.fixture(params=["file", POSTGRES])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that outlives its store and that no store has ever opened."""
+    if request.param == "file":
+        return f"sqlite:///{tmp_path / 'furlough.db'}"
+    server: Server = request.getfixturevalue("server")
+    return server.url(server.fresh_database())
+
+
+@pytest.fixture(params=["memory", "file", POSTGRES])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database for one test."""
+    if request.param == "memory":
+        return "sqlite://"
+    if request.param == "file":
+        return f"sqlite:///{tmp_path / 'furlough.db'}"
+    server: Server = request.getfixturevalue("server")
+    return server.url(server.fresh_database(request.getfixturevalue("template")))
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture
+def bare(url: str, clock: SettableClock) -> Iterator[Store]:
+    """An open store in which nothing is enrolled."""
+    store = SqlStore(url, clock)
+    asyncio.run(store.open())
+    yield store
+    asyncio.run(store.close())
+
+
+@pytest.fixture
+def store(bare: Store) -> Store:
+    """An open store with the fleet enrolled, all hosts available."""
+    asyncio.run(bare.enrol(FLEET))
+    return bare
+
+
+@pytest.fixture
+def second(url: str, store: Store) -> Iterator[Store]:
+    """The same store as another process has it: on PostgreSQL with connections and a clock of its
+    own. SQLite has no other process, so there it is `store` itself."""
+    if not url.startswith("postgresql"):
+        yield store
+        return
+    other = SqlStore(url, SettableClock())
+    asyncio.run(other.open())
+    yield other
+    asyncio.run(other.close())

@@ -1,0 +1,1455 @@
+"""What every store promises, told to all of them: SQLite in memory, in a file, and PostgreSQL.
+
+Letters in brackets name the invariant or the fault of the catalogue that a story is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from datetime import timedelta, timezone
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any, TypeVar, get_args
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
+
+from furlough.core.admission import Room, Terms
+from furlough.core.capacity import Load, Reservation
+from furlough.core.enrolment import Enrolment
+from furlough.core.ids import ClusterName, HostName, OperationId, operation_id
+from furlough.core.inventory import Cluster
+from furlough.core.journal import (
+    CancelRequested,
+    DeadlinePassed,
+    Entry,
+    Event,
+    OperationBlocked,
+    OperationEnded,
+    OperationReleased,
+    OperationUnblocked,
+    PlanExtended,
+    StepActed,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+    fold,
+)
+from furlough.core.looks import Job, Look, Presence, Why
+from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome
+from furlough.core.plan import Handover, Method, PlannedStep, Unplaced, numbered
+from furlough.core.policy import CancelMode, ClusterPolicy, EnterOptions, Limits
+from furlough.core.restore import Away, is_closed_by
+from furlough.core.states import HostMode, OperationState, Power, StepState
+from furlough.errors import (
+    Conflict,
+    FurloughError,
+    Invalid,
+    NotFound,
+    Refused,
+    Stale,
+    Unreachable,
+)
+from furlough.ports import IdempotencyKey, Store
+from furlough.store import schema, tables
+from furlough.store.database import Database
+from furlough.store.sql import SqlStore
+from tests.conformance.builders import (
+    FLEET,
+    LONG_S,
+    RACK,
+    T0,
+    A,
+    Ask,
+    B,
+    C,
+    D,
+    Runner,
+    SettableClock,
+    begun,
+    change,
+    cordoning,
+    datastore,
+    entering,
+    evacuated,
+    everything,
+    exiting,
+    host,
+    migrating,
+    move,
+    roster_entry,
+    shutting_down,
+    starting,
+    terms,
+    told,
+    uncordoning,
+    vm,
+)
+from tests.conformance.invariants import check, check_room
+from tests.conformance.postgres import Server
+
+T = TypeVar("T")
+SHED = ClusterName("shed")
+
+
+async def at_once(*works: Coroutine[Any, Any, T]) -> tuple[list[T], list[FurloughError]]:
+    """All of these at the same time: what those brought that ended well, and our errors."""
+    ends = await asyncio.gather(*works, return_exceptions=True)
+    done: list[T] = []
+    errors: list[FurloughError] = []
+    for end in ends:
+        if isinstance(end, FurloughError):
+            errors.append(end)
+        elif isinstance(end, BaseException):
+            raise end
+        else:
+            done.append(end)
+    return done, errors
+
+
+# --- opening -------------------------------------------------------------------------------------
+
+
+@told
+async def test_opening_twice_changes_nothing(store: Store) -> None:
+    await begun(store, entering(A, move(1, A, B)))
+    before, name = await everything(store), await store.controller_id()
+    await store.open()
+    assert await everything(store) == before
+    assert await store.controller_id() == name
+
+
+@told
+async def test_opening_creates_a_store_and_the_next_process_finds_it_as_it_was(
+    empty_url: str, clock: SettableClock
+) -> None:
+    first = SqlStore(empty_url, clock)
+    await first.open()
+    assert list((await first.enrolment()).hosts) == []
+    assert await first.last_sequence() == 0
+    await first.enrol(FLEET)
+    await begun(first, entering(A, move(1, A, B)))
+    before, name = await everything(first), await first.controller_id()
+    await first.close()
+    next_one = SqlStore(empty_url, clock)
+    await next_one.open()
+    assert await everything(next_one) == before
+    assert await next_one.controller_id() == name
+    await next_one.close()
+
+
+@told
+async def test_what_was_accepted_is_there_although_nobody_closed_the_store(
+    empty_url: str, clock: SettableClock
+) -> None:
+    dead = SqlStore(empty_url, clock)
+    await dead.open()
+    await dead.enrol(FLEET)
+    accepted = await entering(A, move(1, A, B)).accept(dead)
+    survivor = SqlStore(empty_url, clock)
+    await survivor.open()
+    assert await survivor.operation(accepted.id) == accepted
+    await survivor.close()
+    await dead.close()
+
+
+@told
+async def test_two_installations_have_two_names(tmp_path: Path, clock: SettableClock) -> None:
+    names = set()
+    for number in range(2):
+        store = SqlStore(f"sqlite:///{tmp_path / str(number)}.db", clock)
+        await store.open()
+        names.add(await store.controller_id())
+        await store.close()
+    assert len(names) == 2
+
+
+@told
+async def test_the_migrations_give_exactly_the_schema_of_the_tables(
+    empty_url: str, clock: SettableClock
+) -> None:
+    store = SqlStore(empty_url, clock)
+    await store.open()
+    await store.close()
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    migrated = portrait(engine)
+    everything_there = MetaData()
+    everything_there.reflect(engine)
+    everything_there.drop_all(engine)
+    tables.metadata.create_all(engine)
+    assert portrait(engine) == migrated
+    engine.dispose()
+
+
+def portrait(engine: Engine) -> dict[str, object]:
+    """All that can be asked of a schema, but for Alembic's own table."""
+    eye = inspect(engine)
+
+    def by_name(found: Sequence[Any]) -> list[str]:
+        return sorted(repr(sorted(one.items(), key=str)) for one in found)
+
+    return {
+        name: (
+            by_name(eye.get_columns(name)),
+            eye.get_pk_constraint(name),
+            by_name(eye.get_foreign_keys(name)),
+            by_name(eye.get_unique_constraints(name)),
+            by_name(eye.get_indexes(name)),
+        )
+        for name in eye.get_table_names()
+        if name != "alembic_version"
+    }
+
+
+def test_the_head_of_the_schema_is_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+
+@told
+async def test_a_newer_schema_is_refused_and_left_alone(  # F026
+    empty_url: str, clock: SettableClock
+) -> None:
+    store = SqlStore(empty_url, clock)
+    await store.open()
+    await store.enrol(FLEET)
+    await store.close()
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = portrait(engine)
+    older = SqlStore(empty_url, clock)
+    with pytest.raises(Refused) as refusal:
+        await older.open()
+    await older.close()
+    assert refusal.value.code == "store.newer_schema"
+    assert portrait(engine) == before
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+    engine.dispose()
+
+
+OPENING = """
+import asyncio, sys
+from furlough.clock import RealClock
+from furlough.store.sql import SqlStore
+
+async def main():
+    store = SqlStore(sys.argv[1], RealClock())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await store.open()
+    print(await store.controller_id())
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.postgres
+@told
+async def test_processes_that_start_at_the_same_time_open_one_store(server: Server) -> None:
+    url = server.url(server.fresh_database())
+    pipe = asyncio.subprocess.PIPE
+    starting_up = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", OPENING, url, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        for _ in range(3)
+    ]
+    for process in starting_up:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    ends = await asyncio.gather(*(process.communicate(b"go\n") for process in starting_up))
+    failures = [errors.decode().splitlines()[-1] for _, errors in ends if errors]
+    assert failures == []
+    assert len({name for name, _ in ends}) == 1
+
+
+# --- enrolling -----------------------------------------------------------------------------------
+
+
+@told
+async def test_what_is_enrolled_is_read_back_in_its_order(bare: Store) -> None:
+    await bare.enrol(FLEET)
+    await bare.enrol(Enrolment(hosts=[host("0first-by-name")]))
+    await bare.enrol(Enrolment(hosts=[host("c", address="198.51.100.7")]))
+    enrolment = await bare.enrolment()
+    assert [one.name for one in enrolment.hosts] == [A, B, C, D, "0first-by-name"]
+    assert enrolment.host(C) == host("c", address="198.51.100.7")
+    assert list(enrolment.clusters) == list(FLEET.clusters)
+    assert list(enrolment.datastores) == list(FLEET.datastores)
+    assert list(await bare.standings()) == [A, B, C, D, "0first-by-name"]
+    assert {one.mode for one in (await bare.standings()).values()} == {HostMode.AVAILABLE}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        (Enrolment(hosts=[host("x", SHED)]), "cluster.unknown"),
+        (Enrolment(datastores=[datastore("other", SHED)]), "cluster.unknown"),
+        (Enrolment(hosts=[host("x", datastores=("images", "lost"))]), "datastore.unknown"),
+        (
+            Enrolment(clusters=[Cluster(name=SHED)], hosts=[host("x", SHED, datastores=("images",))]),
+            "datastore.unknown",
+        ),
+    ],
+    ids=["cluster of a host", "cluster of a datastore", "datastore", "another cluster's datastore"],
+)
+@told
+async def test_enrolment_is_all_or_nothing(store: Store, wrong: Enrolment, code: str) -> None:
+    before = await everything(store)
+    good = Enrolment(
+        clusters=[*wrong.clusters, Cluster(name=RACK, policy=ClusterPolicy(max_hosts_away=3))],
+        datastores=[datastore("more"), *wrong.datastores],
+        hosts=[host("e"), host("a", address="198.51.100.1"), *wrong.hosts],
+    )
+    with pytest.raises(NotFound) as refusal:
+        await store.enrol(good)
+    assert refusal.value.code == code
+    assert await everything(store) == before
+
+
+@told
+async def test_a_host_enrolled_again_keeps_its_mode_its_owner_and_its_identity(
+    store: Store,
+) -> None:
+    runner = await begun(store, entering(A))
+    await store.enrol(Enrolment(hosts=[host("a", uuid="4c4c-4544")]))
+    await store.enrol(Enrolment(hosts=[host("a", link_mbit_s=25_000)]))
+    assert (await store.enrolment()).host(A) == host("a", link_mbit_s=25_000, uuid="4c4c-4544")
+    standing = (await store.standings())[A]
+    assert (standing.mode, standing.operation) == (HostMode.ENTERING, runner.operation.id)
+
+
+@told
+async def test_a_host_enrolled_at_another_address_is_met_anew(store: Store) -> None:
+    await store.enrol(Enrolment(hosts=[host("a", uuid="4c4c-4544")]))
+    await store.enrol(Enrolment(hosts=[host("a", address="198.51.100.1")]))
+    assert (await store.enrolment()).host(A).uuid == ""
+
+
+@told
+async def test_what_is_enrolled_while_somebody_reads_is_not_forgotten(bare: Store) -> None:
+    many = [host(f"host{number}") for number in range(400)]
+    await bare.enrol(Enrolment(clusters=[Cluster(name=RACK)], hosts=many))
+    for number in range(5):
+        added = ClusterName(f"added{number}")
+        await at_once(bare.enrolment(), bare.enrol(Enrolment(clusters=[Cluster(name=added)])))
+        assert (await bare.enrolment()).clusters[-1].name == added
+
+
+async def _cordoned(store: Store) -> None:
+    runner = await begun(store, cordoning(A))
+    await runner.end(OperationState.SUCCEEDED, change(A, HostMode.AVAILABLE, HostMode.CORDONED))
+
+
+async def _owned(store: Store) -> None:
+    await begun(store, entering(A))
+
+
+async def _somebodys_target(store: Store) -> None:
+    await begun(store, entering(B, move(1, B, A)))
+
+
+async def _somebodys_source(store: Store) -> None:
+    runner = await begun(store, migrating(move(1, A, B)))
+    await runner.start(1)
+
+
+async def _the_scene_of_a_shut_down(store: Store) -> None:
+    await begun(store, shutting_down(1, A))
+
+
+async def _about_to_lose_a_vm(store: Store) -> None:
+    await begun(store, migrating(move(1, A, B)))
+
+
+async def _home_of_somebody_away(store: Store) -> None:
+    await evacuated(store, A, move(1, A, B))
+    runner = await begun(store, exiting(A, move(1, B, A)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    await runner.fail(2)
+    await runner.carry_out(3)
+    await runner.end(OperationState.FAILED, change(A, HostMode.EXITING, HostMode.AVAILABLE))
+
+
+WORK_ON_A = {
+    "it is cordoned": (_cordoned, "host.mode"),
+    "an operation owns it": (_owned, "host.busy"),
+    "it is the target of an evacuation": (_somebodys_target, "host.busy"),
+    "a migration leaves it": (_somebodys_source, "host.busy"),
+    "a VM is shut down there": (_the_scene_of_a_shut_down, "host.busy"),
+    "a migration is about to leave it": (_about_to_lose_a_vm, "host.busy"),
+    "an evacuated VM calls it home": (_home_of_somebody_away, "host.is_home"),
+}
+
+
+@pytest.mark.parametrize("why", WORK_ON_A)
+@told
+async def test_a_host_with_work_is_neither_removed_nor_moved_to_another_cluster(  # F092
+    store: Store, why: str
+) -> None:
+    work, code = WORK_ON_A[why]
+    await work(store)
+    await store.enrol(Enrolment(clusters=[Cluster(name=SHED)]))
+    before = await everything(store)
+    with pytest.raises(Conflict) as removal:
+        await store.remove_host(A)
+    with pytest.raises(Conflict) as moving:
+        await store.enrol(Enrolment(hosts=[host("a", SHED)]))
+    assert (removal.value.code, moving.value.code) == (code, code)
+    assert removal.value.remedy
+    assert await everything(store) == before
+
+
+@told
+async def test_a_host_is_removed_once_its_work_is_over(store: Store) -> None:
+    runner = await begun(store, entering(B, move(1, B, A)))
+    with pytest.raises(Conflict):
+        await store.remove_host(A)
+    await runner.carry_out(1, 2, 3)
+    await runner.end(OperationState.SUCCEEDED, change(B, HostMode.ENTERING, HostMode.CORDONED))
+    await store.remove_host(A)
+    assert A not in await store.standings()
+    assert [one.name for one in (await store.enrolment()).hosts] == [B, C, D]
+
+
+@told
+async def test_a_datastore_is_removed_when_no_host_lists_it(store: Store) -> None:
+    with pytest.raises(Conflict) as refusal:
+        await store.remove_datastore("images")
+    assert refusal.value.code == "datastore.in_use"
+    assert "a, b, c, d" in refusal.value.message
+    await store.enrol(Enrolment(hosts=[host(name) for name in "abcd"]))
+    await store.remove_datastore("images")
+    assert list((await store.enrolment()).datastores) == []
+
+
+@told
+async def test_a_datastore_that_hosts_list_stays_in_their_cluster(store: Store) -> None:
+    await store.enrol(Enrolment(clusters=[Cluster(name=SHED)]))
+    with pytest.raises(Conflict):
+        await store.enrol(Enrolment(datastores=[datastore("images", SHED)]))
+    assert list((await store.enrolment()).datastores) == list(FLEET.datastores)
+
+
+@told
+async def test_a_cluster_is_removed_when_it_is_empty(store: Store) -> None:
+    await store.enrol(Enrolment(hosts=[host(name) for name in "abcd"]))
+    for name in (A, B, C, D):
+        with pytest.raises(Conflict) as refusal:
+            await store.remove_cluster(RACK)
+        assert refusal.value.code == "cluster.not_empty"
+        await store.remove_host(name)
+    with pytest.raises(Conflict):
+        await store.remove_cluster(RACK)
+    await store.remove_datastore("images")
+    await store.remove_cluster(RACK)
+    enrolment = await store.enrolment()
+    assert [*enrolment.clusters, *enrolment.datastores, *enrolment.hosts] == []
+
+
+@told
+async def test_what_is_not_enrolled_cannot_be_removed(store: Store) -> None:
+    before = await everything(store)
+    with pytest.raises(NotFound, match="no cluster 'shed'"):
+        await store.remove_cluster(SHED)
+    with pytest.raises(NotFound, match="no datastore 'lost'"):
+        await store.remove_datastore("lost")
+    with pytest.raises(NotFound, match="no host 'x'"):
+        await store.remove_host(HostName("x"))
+    assert await everything(store) == before
+
+
+# --- accepting -----------------------------------------------------------------------------------
+
+
+@told
+async def test_accepting_an_entry_reserves_room_owns_host_and_vms_and_changes_the_mode(
+    store: Store, clock: SettableClock
+) -> None:
+    ask = entering(A, move(1, A, B, C), move(2, A, C, memory_mib=2048))
+    operation = await ask.accept(store)
+    assert (operation.state, operation.created_at) == (OperationState.QUEUED, clock.now())
+    assert (operation.plan, operation.roster) == (ask.event.plan, ask.event.roster)
+    assert [step.state for step in operation.steps] == [StepState.PENDING] * 4
+    assert await store.operation(operation.id) == operation
+    assert sorted(await store.reservations(), key=repr) == [
+        reservation(operation, 1, B, 1024),
+        reservation(operation, 2, C, 2048),
+    ]
+    standings = await store.standings()
+    assert (standings[A].mode, standings[A].operation) == (HostMode.ENTERING, operation.id)
+    assert {standings[name].operation for name in (B, C, D)} == {None}
+    with pytest.raises(Conflict, match=vm(2)):
+        await migrating(move(2, A, D)).accept(store)
+
+
+def reservation(operation: Operation, number: int, where: HostName, memory_mib: int) -> Reservation:
+    """Room for a VM of the builders' kind."""
+    load = Load(memory_mib=memory_mib, vcpus=2)
+    return Reservation(operation=operation.id, vm=vm(number), host=where, load=load)
+
+
+@told
+async def test_an_operation_about_a_vm_owns_the_vm_and_not_its_host(store: Store) -> None:
+    first = await migrating(move(1, A, B)).accept(store)
+    second = await entering(A, move(2, A, B)).accept(store)
+    assert (await store.standings())[A].operation == second.id
+    assert [one.id for one in await store.operations(active=True)] == [second.id, first.id]
+
+
+ON_A = {
+    "enter": entering(A, move(2, A, B)),
+    "cordon": cordoning(A),
+    "uncordon": uncordoning(A),
+}
+ON_VM_1 = {
+    "migrate": migrating(move(1, A, C)),
+    "shut down": shutting_down(1, A),
+    "start": starting(1, C),
+    "evacuate": entering(C, move(1, C, B)),
+}
+
+
+@pytest.mark.parametrize("kind", ON_A)
+@told
+async def test_a_second_operation_on_a_host_is_refused_with_the_id_of_the_first(  # S4, F095
+    store: Store, kind: str
+) -> None:
+    first = await entering(A, move(1, A, B)).accept(store)
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await ON_A[kind].accept(store)
+    assert refusal.value.code == "host.busy"
+    assert refusal.value.facts["operation"] == first.id
+    assert await everything(store) == before
+
+
+@pytest.mark.parametrize("kind", ON_VM_1)
+@told
+async def test_a_second_operation_on_a_vm_is_refused_with_the_id_of_the_first(  # S4
+    store: Store, kind: str
+) -> None:
+    first = await entering(A, move(1, A, B)).accept(store)
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await ON_VM_1[kind].accept(store)
+    assert refusal.value.code == "vm.owned"
+    assert refusal.value.facts["operation"] == first.id
+    assert await everything(store) == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (entering(A, move(1, A, B)), entering(A, move(2, A, B))),
+        (entering(A), cordoning(A)),
+        (migrating(move(1, A, B)), migrating(move(1, A, C))),
+        (entering(A, move(1, A, B)), shutting_down(1, A)),
+    ],
+    ids=["enter twice", "enter and cordon", "migrate twice", "evacuate and shut down"],
+)
+@told
+async def test_of_operations_that_arrive_together_on_one_host_or_vm_one_is_accepted(  # S4, F095
+    store: Store, second: Store, one: Ask, other: Ask
+) -> None:
+    accepted, refusals = await at_once(
+        *(ask.accept(which) for ask in (one, other) for which in (store, second))
+    )
+    assert len(accepted) == 1
+    assert {error.facts["operation"] for error in refusals} == {accepted[0].id}
+    await check(store)
+
+
+@told
+async def test_of_enter_and_exit_at_once_the_mode_decides(  # F096
+    store: Store, second: Store
+) -> None:
+    await evacuated(store, A)
+    accepted, refusals = await at_once(
+        entering(A, mode=HostMode.CORDONED).accept(store), exiting(A).accept(second)
+    )
+    assert [one.kind.value for one in accepted] == ["exit"]
+    assert [error.code for error in refusals] in (["host.mode"], ["host.busy"])
+
+
+@told
+async def test_a_host_that_is_not_in_the_mode_expected_refuses_and_leaves_nothing(
+    store: Store,
+) -> None:
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await exiting(A, move(1, B, A)).accept(store)
+    assert refusal.value.code == "host.mode"
+    assert await everything(store) == before
+
+
+@told
+async def test_no_more_hosts_of_a_cluster_are_away_than_its_policy_allows(store: Store) -> None:
+    two = terms(away=2)
+    await store.enrol(Enrolment(clusters=[Cluster(name=SHED)], hosts=[host("x", SHED)]))
+    await entering(HostName("x"), given=two).accept(store)
+    runner = await begun(store, entering(A, given=two))
+    await evacuated(store, B)
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await entering(C, given=two).accept(store)
+    assert refusal.value.code == "cluster.host_away"
+    assert "a, b" in refusal.value.message
+    assert await everything(store) == before
+    await runner.end(OperationState.FAILED, change(A, HostMode.ENTERING, HostMode.CORDONED))
+    await entering(C, given=two).accept(store)
+
+
+@told
+async def test_of_entries_that_arrive_together_as_many_are_accepted_as_may_be_away(
+    store: Store, second: Store
+) -> None:
+    two = terms(away=2)
+    stores = (store, second, store, second)
+    accepted, refusals = await at_once(
+        *(
+            entering(name, given=two).accept(which)
+            for name, which in zip((A, B, C, D), stores, strict=True)
+        )
+    )
+    assert len(accepted) == 2
+    assert [error.code for error in refusals] == ["cluster.host_away"] * 2
+
+
+@told
+async def test_two_hosts_are_never_each_others_targets(store: Store, second: Store) -> None:  # F094
+    accepted, refusals = await at_once(
+        entering(A, move(1, A, B)).accept(store), entering(B, move(2, B, A)).accept(second)
+    )
+    assert len(accepted) == 1
+    assert [error.code for error in refusals] == ["target.not_available"]
+
+
+@pytest.mark.parametrize("kind", ["enter", "migrate", "start"])
+@told
+async def test_a_host_that_is_not_available_is_no_target(store: Store, kind: str) -> None:  # S12
+    await _cordoned(store)
+    before = await everything(store)
+    asks = {
+        "enter": entering(B, move(1, B, A)),
+        "migrate": migrating(move(1, B, A)),
+        "start": starting(1, A),
+    }
+    with pytest.raises(Refused) as refusal:
+        await asks[kind].accept(store)
+    assert refusal.value.code == "target.not_available"
+    assert await everything(store) == before
+
+
+@told
+async def test_a_host_that_was_removed_meanwhile_is_no_target(store: Store) -> None:
+    ask = entering(B, move(1, B, A))
+    await store.remove_host(A)
+    before = await everything(store)
+    with pytest.raises((Refused, NotFound)):
+        await ask.accept(store)
+    assert await everything(store) == before
+
+
+@told
+async def test_a_host_that_was_removed_meanwhile_is_not_entered(store: Store) -> None:
+    await store.remove_host(A)
+    before = await everything(store)
+    with pytest.raises((Refused, NotFound)):
+        await entering(A).accept(store)
+    assert await everything(store) == before
+
+
+# --- room ----------------------------------------------------------------------------------------
+
+
+@told
+async def test_two_operations_never_hold_more_room_than_a_target_has(store: Store) -> None:  # S11
+    first = await entering(A, move(1, A, C, memory_mib=3000), given=terms(c=4000)).accept(store)
+    with pytest.raises(Refused) as refusal:
+        await entering(B, move(2, B, C, memory_mib=1001), given=terms(c=4000)).accept(store)
+    assert refusal.value.code == "target.no_room"
+    assert await store.reservations() == [reservation(first, 1, C, 3000)]
+    await entering(B, move(2, B, C, memory_mib=1000), given=terms(c=4000)).accept(store)
+    check_room({C: 4000}, {}, await store.reservations())
+
+
+@told
+async def test_of_operations_that_arrive_together_those_get_room_for_whom_it_suffices(  # S11, F097
+    store: Store, second: Store
+) -> None:
+    asks = [
+        migrating(move(number, A, C, memory_mib=1000), given=terms(c=3500)) for number in range(8)
+    ]
+    accepted, refusals = await at_once(
+        *(ask.accept((store, second)[number % 2]) for number, ask in enumerate(asks))
+    )
+    assert len(accepted) == 3
+    assert {error.code for error in refusals} == {"target.no_room"}
+    check_room({C: 3500}, {}, await store.reservations())
+
+
+@told
+async def test_the_vms_of_one_plan_share_the_room_of_their_target(store: Store) -> None:  # S11
+    moves = [move(number, A, C, memory_mib=1500) for number in range(3)]
+    with pytest.raises(Refused) as refusal:
+        await entering(A, *moves, given=terms(c=4000)).accept(store)
+    assert refusal.value.code == "target.no_room"
+    await entering(A, *moves, given=terms(c=4500)).accept(store)
+    check_room({C: 4500}, {}, await store.reservations())
+
+
+@told
+async def test_vcpus_are_room_too(store: Store) -> None:  # S11
+    def given(vcpus: int) -> Terms:
+        room = Room(free=Load(memory_mib=1 << 20, vcpus=vcpus))
+        return replace(terms(), rooms={C: room})
+
+    await migrating(move(1, A, C), given=given(5)).accept(store)
+    await migrating(move(2, A, C), given=given(5)).accept(store)
+    with pytest.raises(Refused, match="1 vCPUs"):
+        await migrating(move(3, A, C), given=given(5)).accept(store)
+    assert len(await store.reservations()) == 2
+
+
+@told
+async def test_a_vm_that_has_arrived_counts_once(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, C, memory_mib=3000)))
+    await runner.carry_out(1, 2)
+    arrived = terms(c=(1000, {vm(1)}))
+    await migrating(move(2, B, C, memory_mib=1000), given=arrived).accept(store)
+    with pytest.raises(Refused):
+        await migrating(move(3, B, C, memory_mib=1), given=arrived).accept(store)
+    assert len(await store.reservations()) == 2
+
+
+@told
+async def test_a_step_starts_only_while_its_target_still_has_the_room(store: Store) -> None:  # S11
+    runner = await begun(store, entering(A, move(1, A, C, D, memory_mib=3000)))
+    await runner.carry_out(1)
+    before = await everything(store)
+    with pytest.raises(Refused) as refusal:
+        await runner.start(2, given=terms(c=2999))
+    assert refusal.value.code == "target.no_room"
+    assert await everything(store) == before
+    await begun(store, migrating(move(2, B, D, memory_mib=2000)))
+    with pytest.raises(Refused):
+        await runner.start(2, D, given=terms(d=4999))
+    await runner.start(2, D, given=terms(d=5000))
+    check_room({D: 5000}, {}, await store.reservations())
+
+
+def extension(runner: Runner, *moves: PlannedStep) -> PlanExtended:
+    """VMs that appeared on the host after its plan was made."""
+    steps = numbered(moves, first=len(runner.operation.steps) + 1)
+    return PlanExtended(steps=steps, roster=tuple(map(roster_entry, moves)), why="they appeared")
+
+
+@told
+async def test_a_plan_that_grows_reserves_for_the_newcomers_and_owns_them(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B)))
+    await runner.write(extension(runner, move(2, A, C, memory_mib=2048)))
+    assert [step.number for step in runner.operation.steps] == [1, 2, 3, 4]
+    held = sorted(await store.reservations(), key=repr)
+    assert held[1] == reservation(runner.operation, 2, C, 2048)
+    with pytest.raises(Conflict) as refusal:
+        await migrating(move(2, A, B)).accept(store)
+    assert refusal.value.facts["operation"] == runner.operation.id
+
+
+@told
+async def test_a_plan_does_not_grow_by_a_vm_of_another_operation(store: Store) -> None:  # S4
+    other = await migrating(move(2, A, C)).accept(store)
+    runner = await begun(store, entering(A))
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await runner.write(extension(runner, move(2, A, D)))
+    assert refusal.value.facts["operation"] == other.id
+    assert await everything(store) == before
+
+
+@told
+async def test_a_plan_does_not_grow_beyond_the_room_of_its_targets(store: Store) -> None:  # S11
+    runner = await begun(store, entering(A))
+    await begun(store, migrating(move(2, B, C, memory_mib=3000), given=terms(c=4000)))
+    before = await everything(store)
+    with pytest.raises(Refused) as refusal:
+        await runner.write(extension(runner, move(3, A, C, memory_mib=2000)), given=terms(c=4000))
+    assert refusal.value.code == "target.no_room"
+    assert await everything(store) == before
+
+
+# --- the same request again ----------------------------------------------------------------------
+
+KEY = IdempotencyKey(principal="alice", key="k1", content="c" * 64)
+
+
+@told
+async def test_the_same_key_returns_the_operation_it_has_made(store: Store) -> None:  # F001, F002
+    ask = entering(A, move(1, A, B))
+    assert await store.repeat_of(KEY) is None
+    first = await ask.accept(store, KEY)
+    before = await everything(store)
+    assert await ask.accept(store, KEY) == first
+    assert await store.repeat_of(KEY) == first
+    assert await everything(store) == before
+
+
+@told
+async def test_the_same_key_returns_its_operation_as_it_is_by_now(store: Store) -> None:
+    ask = migrating(move(1, A, B))
+    accepted = await ask.accept(store, KEY)
+    runner = Runner(store, (await store.claim("p1", LONG_S))[0])
+    await runner.carry_out(1)
+    await runner.end(OperationState.SUCCEEDED)
+    repeated = await ask.accept(store, KEY)
+    assert (repeated.id, repeated.state) == (accepted.id, OperationState.SUCCEEDED)
+    assert repeated == runner.operation
+
+
+@told
+async def test_the_same_key_for_another_request_is_invalid(store: Store) -> None:  # F124
+    await migrating(move(1, A, B)).accept(store, KEY)
+    before = await everything(store)
+    other = replace(KEY, content="d" * 64)
+    with pytest.raises(Invalid) as asking:
+        await store.repeat_of(other)
+    with pytest.raises(Invalid) as accepting:
+        await migrating(move(2, A, B)).accept(store, other)
+    assert asking.value.code == accepting.value.code == "idempotency.mismatch"
+    assert await everything(store) == before
+
+
+@told
+async def test_two_callers_may_use_the_same_key(store: Store) -> None:
+    mine = await migrating(move(1, A, B)).accept(store, KEY)
+    other = replace(KEY, principal="bob")
+    assert await store.repeat_of(other) is None
+    theirs = await migrating(move(2, A, B)).accept(store, other)
+    assert theirs.id != mine.id
+
+
+@told
+async def test_the_same_key_at_the_same_time_makes_one_operation(
+    store: Store, second: Store
+) -> None:
+    ask = entering(A, move(1, A, B))
+    stores = (store, second) * 4
+    accepted, refusals = await at_once(*(ask.accept(which, KEY) for which in stores))
+    assert refusals == []
+    assert {one.id for one in accepted} == {accepted[0].id}
+    assert len(await store.operations()) == 1
+
+
+@told
+async def test_a_refused_request_does_not_use_up_its_key(store: Store) -> None:  # F001
+    first = await begun(store, migrating(move(1, A, B)))
+    with pytest.raises(Conflict):
+        await migrating(move(1, A, C)).accept(store, KEY)
+    assert await store.repeat_of(KEY) is None
+    await first.carry_out(1)
+    await first.end(OperationState.SUCCEEDED)
+    accepted = await migrating(move(1, B, C)).accept(store, KEY)
+    assert await store.repeat_of(KEY) == accepted
+
+
+# --- appending -----------------------------------------------------------------------------------
+
+
+@told
+async def test_what_was_decided_on_an_outdated_operation_is_stale(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B)))
+    outdated = runner.operation
+    await runner.write(CancelRequested(mode=CancelMode.FINISH, by="alice"))
+    before = await everything(store)
+    with pytest.raises(Stale):
+        await store.append(outdated, [StepStarted(step=1, target=None, epoch=outdated.epoch)])
+    assert await everything(store) == before
+
+
+@told
+async def test_of_two_appends_at_the_same_time_one_is_stale(store: Store, second: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B)))
+    known = runner.operation
+    words: list[Event] = [
+        CancelRequested(mode=CancelMode.STOP, by="alice"),
+        OperationBlocked(code="host.silent", waiting_for="host a"),
+    ]
+    done, refusals = await at_once(store.append(known, words[:1]), second.append(known, words[1:]))
+    assert [type(error) for error in refusals] == [Stale]
+    assert await store.operation(known.id) == done[0]
+    await check(store)
+
+
+@told
+async def test_a_process_whose_epoch_is_overtaken_writes_nothing(  # S5, F012
+    store: Store, second: Store
+) -> None:
+    operation = await entering(A, move(1, A, B)).accept(store)
+    frozen = Runner(store, (await store.claim("frozen", 0.0))[0])
+    (taken,) = await second.claim("next", LONG_S)
+    assert (taken.id, taken.owner) == (operation.id, "next")
+    assert taken.epoch > frozen.operation.epoch
+    before = await everything(store)
+    late: list[Event] = [
+        StepStarted(step=1, target=None, epoch=frozen.operation.epoch),
+        OperationReleased(),
+        OperationEnded(state=OperationState.FAILED),
+    ]
+    for event in late:
+        with pytest.raises(Stale):
+            await frozen.write(event)
+    assert await store.renew("frozen", LONG_S) == []
+    assert await everything(store) == before
+
+
+@told
+async def test_an_unknown_operation_is_not_found(store: Store) -> None:
+    runner = await begun(store, migrating(move(1, A, B)))
+    unknown = operation_id(4711)
+    with pytest.raises(NotFound):
+        await store.operation(unknown)
+    with pytest.raises(NotFound):
+        await store.append(replace(runner.operation, id=unknown), [OperationReleased()])
+    assert await store.journal(unknown) == []
+
+
+AFTER_THE_END: dict[str, Event] = {
+    "an end": OperationEnded(state=OperationState.FAILED),
+    "a cancel": CancelRequested(mode=CancelMode.STOP, by="alice"),
+    "a start": StepStarted(step=2, target=B, epoch=1),
+    "an outcome": StepSucceeded(step=2, outcome=Outcome.MOVED, where=B),
+    "a newcomer": PlanExtended(
+        steps=numbered((move(7, A, B),), first=4), roster=(roster_entry(move(7, A, B)),), why=""
+    ),
+    "a word": OperationUnblocked(by="alice"),
+    "a mode": change(A, HostMode.CORDONED, HostMode.AVAILABLE),
+}
+
+
+@pytest.mark.parametrize("kind", AFTER_THE_END)
+@told
+async def test_an_operation_that_is_over_takes_no_more_events(store: Store, kind: str) -> None:  # S8
+    runner = await begun(store, entering(A, move(1, A, B)))
+    await runner.end(OperationState.FAILED, change(A, HostMode.ENTERING, HostMode.CORDONED))
+    before = await everything(store)
+    with pytest.raises(Conflict):
+        await store.append(runner.operation, [AFTER_THE_END[kind]])
+    assert await everything(store) == before
+
+
+# --- slots and targets ---------------------------------------------------------------------------
+
+
+async def flying(store: Store, *moves: PlannedStep) -> list[Runner]:
+    """Each of these in flight, each by an operation of its own."""
+    runners = []
+    for one in moves:
+        runner = await begun(store, migrating(one))
+        await runner.start(1, given=terms(Limits(per_source=9, per_target=9, per_cluster=9)))
+        runners.append(runner)
+    return runners
+
+
+SLOTS = {
+    "source": (Limits(per_source=2, per_target=9), [move(1, A, B), move(2, A, C)], move(3, A, D)),
+    "target": (Limits(per_source=9, per_target=2), [move(1, A, D), move(2, B, D)], move(3, C, D)),
+    "cluster": (Limits(per_cluster=2), [move(1, A, B), move(2, B, C)], move(3, C, D)),
+}
+
+
+@pytest.mark.parametrize("bottleneck", SLOTS)
+@told
+async def test_migrations_of_all_operations_share_the_slots(  # F104
+    store: Store, bottleneck: str
+) -> None:
+    limits, others, last = SLOTS[bottleneck]
+    first, *_ = await flying(store, *others)
+    waiting = await begun(store, migrating(last))
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await waiting.start(1, given=terms(limits))
+    assert refusal.value.code == "slot.none"
+    assert await everything(store) == before
+    await first.succeed(1)
+    await waiting.start(1, given=terms(limits))
+    assert waiting.operation.step(1).state is StepState.STARTED
+
+
+@pytest.mark.parametrize("ending", ["succeed", "fail", "again", "skip"])
+@told
+async def test_a_migration_that_is_over_gives_its_slot_back(store: Store, ending: str) -> None:
+    (first,) = await flying(store, move(1, A, B))
+    waiting = await begun(store, migrating(move(2, A, B)))
+    one_each = terms(Limits(per_source=1, per_target=1, per_cluster=1))
+    with pytest.raises(Conflict):
+        await waiting.start(1, given=one_each)
+    ends: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "succeed": lambda: first.succeed(1),
+        "fail": lambda: first.fail(1),
+        "again": lambda: first.fail(1, again=True),
+        "skip": lambda: first.skip(1),
+    }
+    await ends[ending]()
+    await waiting.start(1, given=one_each)
+    assert waiting.operation.step(1).state is StepState.STARTED
+
+
+@told
+async def test_of_migrations_that_start_together_as_many_start_as_there_are_slots(
+    store: Store, second: Store
+) -> None:
+    for number in range(6):
+        await migrating(move(number, A, B)).accept(store)
+    three = terms(Limits(per_source=3, per_target=4, per_cluster=5))
+    _, refusals = await at_once(
+        *(
+            which.append(one, [StepStarted(step=1, target=B, epoch=one.epoch)], three)
+            for one, which in zip(await store.claim("p1", LONG_S), (store, second) * 3, strict=True)
+        )
+    )
+    assert [error.code for error in refusals] == ["slot.none"] * 3
+    states = [one.step(1).state for one in await store.operations()]
+    assert states.count(StepState.STARTED) == 3
+
+
+@told
+async def test_two_starts_in_one_append_need_two_slots(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B), move(2, A, C)))
+    await runner.carry_out(1)
+    epoch = runner.operation.epoch
+    both = [StepStarted(step=2, target=B, epoch=epoch), StepStarted(step=3, target=C, epoch=epoch)]
+    with pytest.raises(Conflict) as refusal:
+        await runner.write(*both, given=terms(Limits(per_source=1)))
+    assert refusal.value.code == "slot.none"
+
+
+@told
+async def test_other_clusters_do_not_use_up_the_slots_of_this_one(store: Store) -> None:
+    away = [host("x", SHED), host("y", SHED)]
+    await store.enrol(Enrolment(clusters=[Cluster(name=SHED)], hosts=away))
+    await flying(store, move(1, HostName("x"), HostName("y")))
+    here = await begun(store, migrating(move(2, A, B)))
+    await here.start(1, given=terms(Limits(per_cluster=1)))
+    assert here.operation.step(1).state is StepState.STARTED
+
+
+@told
+async def test_a_step_does_not_start_towards_a_host_that_is_leaving_service(  # S12, F093
+    store: Store,
+) -> None:
+    runner = await begun(store, entering(A, move(1, A, B, C)))
+    await runner.carry_out(1)
+    await begun(store, entering(B))
+    before = await everything(store)
+    with pytest.raises(Refused) as refusal:
+        await runner.start(2)
+    assert refusal.value.code == "target.not_available"
+    assert await everything(store) == before
+    await runner.start(2, C)
+    assert runner.operation.step(2).target == C
+
+
+@told
+async def test_a_host_that_is_exiting_takes_those_that_come_home_and_nobody_else(  # S12
+    store: Store,
+) -> None:
+    await evacuated(store, A, move(1, A, B))
+    runner = await begun(store, exiting(A, move(1, B, A)))
+    with pytest.raises(Refused):
+        await migrating(move(2, B, A)).accept(store)
+    passer_by = await begun(store, migrating(move(3, B, C, A)))
+    with pytest.raises(Refused):
+        await passer_by.start(1, A)
+    await runner.carry_out(1)
+    await runner.start(2)
+    assert runner.operation.step(2).state is StepState.STARTED
+
+
+@told
+async def test_a_host_that_was_removed_meanwhile_refuses_the_retry(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B, C)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    await runner.fail(2, again=True)
+    await store.remove_host(C)
+    with pytest.raises(Refused) as refusal:
+        await runner.start(2, C)
+    assert refusal.value.code == "target.not_available"
+
+
+@told
+async def test_the_reservation_follows_a_retry_to_its_new_target(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B, C)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    await runner.fail(2, again=True)
+    assert await store.reservations() == [reservation(runner.operation, 1, B, 1024)]
+    assert runner.operation.step(2).next_target == C
+    await runner.start(2)
+    assert await store.reservations() == [reservation(runner.operation, 1, C, 1024)]
+    full = terms(b=1024)
+    await migrating(move(2, D, B), given=full).accept(store)
+    with pytest.raises(Refused):
+        await migrating(move(3, D, B), given=full).accept(store)
+
+
+# --- ending --------------------------------------------------------------------------------------
+
+CANCEL = CancelRequested(mode=CancelMode.STOP, by="alice")
+BACK = change(A, HostMode.ENTERING, HostMode.CORDONED)
+
+
+async def _succeeds(runner: Runner) -> None:
+    await runner.carry_out(1, 2, 3)
+    await runner.start(4)
+    gone = change(A, HostMode.ENTERING, HostMode.MAINTENANCE)
+    await runner.write(StepSucceeded(step=4), gone)
+    await runner.end(OperationState.SUCCEEDED)
+
+
+async def _fails(runner: Runner) -> None:
+    await runner.carry_out(1)
+    await runner.start(2)
+    await runner.fail(2)
+    await runner.end(OperationState.FAILED, BACK)
+
+
+async def _is_cancelled(runner: Runner) -> None:
+    await runner.carry_out(1, 2)
+    await runner.start(3)
+    await runner.write(CANCEL)
+    await runner.fail(3)
+    await runner.skip(4)
+    await runner.end(OperationState.CANCELLED, BACK)
+
+
+async def _runs_out_of_time(runner: Runner) -> None:
+    await runner.write(DeadlinePassed())
+    await runner.skip(1, 2, 3, 4)
+    await runner.end(OperationState.FAILED, BACK)
+
+
+async def _is_cancelled_while_nobody_owns_it(runner: Runner) -> None:
+    await runner.write(OperationReleased())
+    await runner.write(CANCEL)
+    await runner.end(OperationState.CANCELLED, BACK)
+
+
+ENDINGS = [
+    _succeeds,
+    _fails,
+    _is_cancelled,
+    _runs_out_of_time,
+    _is_cancelled_while_nobody_owns_it,
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda one: one.__name__.strip("_"))
+@told
+async def test_an_operation_that_is_over_holds_nothing(  # L6
+    store: Store, ending: Callable[[Runner], Coroutine[Any, Any, None]]
+) -> None:
+    runner = await begun(store, entering(A, move(1, A, B), move(2, A, C)))
+    await ending(runner)
+    assert (await store.operation(runner.operation.id)).is_final
+    assert await store.reservations() == []
+    assert {one.operation for one in (await store.standings()).values()} == {None}
+    assert await store.operations(active=True) == []
+    assert await store.claim("p2", LONG_S) == []
+    assert await store.renew("p1", LONG_S) == []
+    tight = terms(Limits(per_source=1, per_target=1, per_cluster=1), d=1024)
+    for number in (1, 2):
+        again = await begun(store, migrating(move(number, B, D), given=tight))
+        await again.start(1, given=tight)
+        await again.succeed(1)
+        await again.end(OperationState.SUCCEEDED)
+
+
+@told
+async def test_an_operation_that_is_over_holds_no_slot(store: Store) -> None:  # L6
+    (runner,) = await flying(store, move(1, A, B))
+    waiting = await begun(store, migrating(move(2, A, B)))
+    _, refusals = await at_once(runner.end(OperationState.FAILED))
+    is_over = (await store.operation(runner.operation.id)).is_final
+    assert is_over != bool(refusals)
+    if is_over:
+        await waiting.start(1, given=terms(Limits(per_source=1)))
+        assert waiting.operation.step(1).state is StepState.STARTED
+
+
+# --- who is away ---------------------------------------------------------------------------------
+
+
+def away(runner: Runner, number: int, home: HostName, left_on: HostName) -> Away:
+    """The record of a VM of the builders' kind, taken away by this operation."""
+    plain = move(number, home)
+    return Away(
+        vm=vm(number),
+        name=plain.vm_name,
+        home=home,
+        left_on=left_on,
+        operation=runner.operation.id,
+        since=runner.operation.created_at,
+        before=plain.before,
+    )
+
+
+async def record(store: Store) -> list[Away]:
+    """Everybody who is away, by VM."""
+    return sorted(await store.away(), key=lambda one: one.vm)
+
+
+@told
+async def test_an_evacuation_records_who_has_moved_and_nobody_else(store: Store) -> None:
+    moves = [move(1, A, B), move(2, A, C), move(3, A, B), move(4, A, B)]
+    runner = await begun(store, entering(A, *moves))
+    await runner.carry_out(1, 2, 3)
+    assert await record(store) == [away(runner, 1, A, B), away(runner, 2, A, C)]
+    await runner.start(4)
+    await runner.fail(4)
+    await runner.skip(5)
+    await runner.end(OperationState.FAILED, BACK)
+    assert await record(store) == [away(runner, 1, A, B), away(runner, 2, A, C)]
+
+
+@told
+async def test_a_vm_that_its_owner_moves_is_not_away(store: Store) -> None:
+    runner = await begun(store, migrating(move(1, A, B)))
+    await runner.carry_out(1)
+    assert await store.away() == []
+
+
+@told
+async def test_a_vm_is_recorded_where_it_was_seen_to_arrive(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B, C)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    await runner.fail(2, again=True)
+    await runner.carry_out(2)
+    assert await record(store) == [away(runner, 1, A, C)]
+
+
+@told
+async def test_a_second_evacuation_keeps_the_first_home(  # F110
+    store: Store, clock: SettableClock
+) -> None:
+    first = await evacuated(store, A, move(1, A, B))
+    clock.advance(LONG_S)
+    again = await evacuated(store, B, move(1, B, C), move(2, B, C))
+    kept = replace(away(first, 1, A, C), operation=again.operation.id)
+    assert await record(store) == [kept, away(again, 2, B, C)]
+
+
+@told
+async def test_a_vm_that_an_exit_brings_home_is_away_no_more(store: Store) -> None:
+    first = await evacuated(store, A, move(1, A, B), move(2, A, B))
+    runner = await begun(store, exiting(A, move(1, B, A), move(2, B, A)))
+    await runner.carry_out(1, 2)
+    assert await record(store) == [away(first, 2, A, B)]
+    await runner.carry_out(3)
+    assert await store.away() == []
+
+
+@pytest.mark.parametrize("how", ["migrate", "evacuate"])
+@told
+async def test_a_vm_that_comes_home_by_another_way_is_away_no_more(store: Store, how: str) -> None:
+    await evacuated(store, A, move(1, A, B))
+    exit_ = await begun(store, exiting(A))
+    await exit_.carry_out(1)
+    await exit_.end(OperationState.CANCELLED, CANCEL, change(A, HostMode.EXITING, HostMode.CORDONED))
+    uncordon = await begun(store, uncordoning(A))
+    done = change(A, HostMode.CORDONED, HostMode.AVAILABLE)
+    await uncordon.end(OperationState.SUCCEEDED, done)
+    assert [one.vm for one in await store.away()] == [vm(1)]
+    if how == "migrate":
+        runner = await begun(store, migrating(move(1, B, A)))
+        await runner.carry_out(1)
+    else:
+        await evacuated(store, B, move(1, B, A))
+    assert await store.away() == []
+
+
+async def _all_come(runner: Runner) -> None:
+    await runner.carry_out(1, 2, 3, 4)
+
+
+async def _one_cannot_come(runner: Runner) -> None:
+    await runner.carry_out(1, 2)
+    await runner.start(3)
+    await runner.fail(3)
+    await runner.carry_out(4)
+
+
+async def _one_is_left_where_it_is(runner: Runner) -> None:
+    await runner.carry_out(1, 2)
+    await runner.skip(3)
+    await runner.carry_out(4)
+
+
+async def _the_guard_stays(runner: Runner) -> None:
+    await runner.carry_out(1, 2, 3)
+    await runner.start(4)
+    await runner.fail(4)
+
+
+EXITS = {
+    "everybody comes": (_all_come, []),
+    "one cannot come": (_one_cannot_come, [2]),
+    "one is left where it is": (_one_is_left_where_it_is, [2]),
+    "the guard cannot be lowered": (_the_guard_stays, [3]),
+}
+
+
+@pytest.mark.parametrize("story", EXITS)
+@told
+async def test_an_exit_that_is_over_closes_the_record_but_for_those_who_could_not_come(
+    store: Store, story: str
+) -> None:
+    """VM 3 was not to come home: it stays on record only while the host is not back in service.
+    VM 4 has another home."""
+    ending, left = EXITS[story]
+    await evacuated(store, A, *(move(number, A, B) for number in (1, 2, 3)))
+    other = await evacuated(store, D, move(4, D, B))
+    runner = await begun(store, exiting(A, move(1, B, A), move(2, B, A)))
+    await ending(runner)
+    before = await record(store)
+    await runner.end(OperationState.FAILED, change(A, HostMode.EXITING, HostMode.CORDONED))
+    after = await record(store)
+    assert [one.vm for one in after] == [*map(vm, left), vm(4)]
+    assert after == [one for one in before if not is_closed_by(runner.operation, one)]
+    assert after[-1] == away(other, 4, D, B)
+
+
+# --- maintenance ---------------------------------------------------------------------------------
+
+EMPTY = change(B, HostMode.ENTERING, HostMode.MAINTENANCE)
+
+
+@told
+async def test_a_host_is_not_in_maintenance_while_somebody_is_expected_there(  # S3
+    store: Store,
+) -> None:
+    coming = await begun(store, entering(A, move(1, A, B)))
+    await coming.carry_out(1)
+    await coming.start(2)
+    runner = await begun(store, entering(B))
+    await runner.carry_out(1)
+    await runner.start(2)
+    before = await everything(store)
+    with pytest.raises(Conflict) as refusal:
+        await runner.write(StepSucceeded(step=2), EMPTY)
+    assert refusal.value.code == "host.expects_vms"
+    assert await everything(store) == before
+    await coming.fail(2)
+    await coming.end(OperationState.FAILED, BACK)
+    await runner.write(StepSucceeded(step=2), EMPTY)
+    assert (await store.standings())[B].mode is HostMode.MAINTENANCE
+
+
+@told
+async def test_an_exit_that_is_cancelled_before_anybody_came_home_goes_back_to_maintenance(
+    store: Store,
+) -> None:
+    first = await evacuated(store, A, move(1, A, B))
+    runner = await begun(store, exiting(A, move(1, B, A)))
+    await runner.carry_out(1)
+    await runner.write(CANCEL)
+    await runner.skip(2, 3)
+    guard = PlannedStep(number=4, method=Method.RAISE_GUARD, host=A, wave=10)
+    proof = PlannedStep(number=5, method=Method.CONFIRM_EMPTY, host=A, wave=11)
+    await runner.write(PlanExtended(steps=(guard, proof), roster=(), why="put it right"))
+    await runner.carry_out(4)
+    await runner.start(5)
+    back = change(A, HostMode.EXITING, HostMode.MAINTENANCE)
+    await runner.write(StepSucceeded(step=5), back)
+    await runner.end(OperationState.CANCELLED)
+    assert (await store.standings())[A].mode is HostMode.MAINTENANCE
+    assert await record(store) == [away(first, 1, A, B)]
+
+
+# --- the journal ---------------------------------------------------------------------------------
+
+
+def look(where: HostName, presence: Presence) -> Look:
+    """An answer of a host."""
+    return Look(
+        host=where, at=T0, presence=presence, why=Why.MIGRATED, job=Job.INCOMING, has_process=True
+    )
+
+
+async def _a_long_story(store: Store) -> None:
+    """Every kind of event, over several operations; promises are checked after every append."""
+    runner = await begun(store, entering(A, move(1, A, B, C), move(2, A, C), move(3, A, D)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    act = StepActed(step=2, act=Act.SET_AUTOSTART, host=B, why="it had autostart")
+    seen = Evidence(looks=(look(A, Presence.ABSENT), look(B, Presence.RUNNING)), meaning="moved")
+    arrived = StepSucceeded(
+        step=2, outcome=Outcome.MOVED, where=B, downtime_ms=84, sent_mib=1100, evidence=seen
+    )
+    await runner.write(act)
+    await runner.write(replace(arrived, notes=("its clock jumped",)))
+    await runner.write(OperationBlocked(code="host.silent", waiting_for="host c"))
+    await runner.write(OperationUnblocked())
+    await runner.write(extension(runner, move(4, A, B)))
+    for _ in range(2):
+        await runner.start(3)
+        await runner.fail(3, again=True)
+    refused = Failure(code="target.refused", message="no such CPU", remedy="Add one.")
+    await runner.write(StepFailed(step=4, failure=refused, target=D, counts=False))
+    await runner.write(OperationReleased())
+    runner = Runner(store, (await store.claim("p2", 0.0))[0])
+    runner = Runner(store, (await store.claim("p3", LONG_S))[0])
+    await runner.carry_out(3, 6)
+    await runner.write(CANCEL)
+    await runner.skip(5)
+    await runner.end(OperationState.CANCELLED, BACK)
+    late = await begun(store, entering(D))
+    await late.write(DeadlinePassed())
+    await late.end(OperationState.FAILED, change(D, HostMode.ENTERING, HostMode.CORDONED))
+
+
+@told
+async def test_the_stored_operation_is_the_fold_of_its_journal_after_every_event(  # S8
+    store: Store, second: Store
+) -> None:
+    await _a_long_story(store)
+    kinds = {entry.event.kind for entry in await store.entries(0, 1000)}
+    assert kinds == {kind.kind for kind in get_args(Event)}
+    for operation in await second.operations():
+        journal = await second.journal(operation.id)
+        assert fold(journal) == operation
+        assert [entry.number for entry in journal] == list(range(1, operation.events + 1))
+
+
+@told
+async def test_events_are_only_ever_added(store: Store) -> None:  # S8
+    watched = Watched(store)
+    await _a_long_story(watched.store)
+    assert watched.commits > 20
+
+
+class Watched:
+    """Looks, before every claim and append, whether all events seen before are as they were."""
+
+    def __init__(self, store: Store) -> None:
+        self.commits = 0
+        self._seen: list[Entry] = []
+        self._plain = store
+        self.store = store

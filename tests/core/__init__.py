@@ -1,0 +1,1 @@
+"""Tests of the pure core: stories about judgements, without a clock, a host or a store."""
