@@ -123,9 +123,7 @@ def terms(
     rooms = {}
     for name, room in free_mib.items():
         mib, seen = room if isinstance(room, tuple) else (room, set[VmId]())
-        rooms[HostName(name)] = Room(
-            free=Load(memory_mib=mib, vcpus=1000), seen=frozenset(seen)
-        )
+        rooms[HostName(name)] = Room(free=Load(memory_mib=mib, vcpus=1000), seen=frozenset(seen))
     return Terms(rooms=rooms, limits={RACK: limits or Limits()}, most_away={RACK: away})
 
 
@@ -257,7 +255,11 @@ class Runner:
 
     async def write(self, *events: Event, given: Terms | None = None) -> Operation:
         """Append these events."""
+        before = await self.store.entries(0, 100_000)
         self.operation = await self.store.append(self.operation, events, given)
+        after = await self.store.entries(0, 100_000)
+        assert after[: len(before)] == before, "S8: an event has changed"
+        assert [entry.event for entry in after[len(before) :]] == list(events)
         await check(self.store)
         return self.operation
 

@@ -97,6 +97,16 @@ def store(bare: Store) -> Store:
 
 
 @pytest.fixture
+def embedded(clock: SettableClock) -> Iterator[Store]:
+    """SQLite in memory, for stories that set the clock of leases: PostgreSQL has its own."""
+    store = SqlStore("sqlite://", clock)
+    asyncio.run(store.open())
+    asyncio.run(store.enrol(FLEET))
+    yield store
+    asyncio.run(store.close())
+
+
+@pytest.fixture
 def second(url: str, store: Store) -> Iterator[Store]:
     """The same store as another process has it: on PostgreSQL with connections and a clock of its
     own. SQLite has no other process, so there it is `store` itself."""

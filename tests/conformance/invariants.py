@@ -1,9 +1,9 @@
 """What is true of every store after every transaction, as far as its port shows it.
 
-    S4   a VM or a host has one owner
-    S8   the stored operation is the fold of its journal
-    L6   an operation that is over holds nothing
-    S11  what is seen on a host and what is held there fits, where its limit is given
+S4   a VM or a host has one owner
+S8   the stored operation is the fold of its journal
+L6   an operation that is over holds nothing
+S11  what is seen on a host and what is held there fits, where its limit is given
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ async def check(store: Store) -> None:
         assert fold(await store.journal(operation.id)) == operation, f"S8: {operation.id}"
 
 
-def _check_owners(
-    operations: Sequence[Operation], standings: Mapping[HostName, Standing]
-) -> None:
+def _check_owners(operations: Sequence[Operation], standings: Mapping[HostName, Standing]) -> None:
     vms: dict[VmId, OperationId] = {}
     hosts: dict[HostName, OperationId] = {}
     for operation in operations:

@@ -45,7 +45,7 @@ from furlough.core.journal import (
 )
 from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome
-from furlough.core.plan import Handover, Method, PlannedStep, Unplaced, numbered
+from furlough.core.plan import Before, Handover, Method, PlannedStep, Unplaced, numbered
 from furlough.core.policy import CancelMode, ClusterPolicy, EnterOptions, Limits
 from furlough.core.restore import Away, is_closed_by
 from furlough.core.states import HostMode, OperationState, Power, StepState
@@ -301,7 +301,9 @@ async def test_what_is_enrolled_is_read_back_in_its_order(bare: Store) -> None:
         (Enrolment(datastores=[datastore("other", SHED)]), "cluster.unknown"),
         (Enrolment(hosts=[host("x", datastores=("images", "lost"))]), "datastore.unknown"),
         (
-            Enrolment(clusters=[Cluster(name=SHED)], hosts=[host("x", SHED, datastores=("images",))]),
+            Enrolment(
+                clusters=[Cluster(name=SHED)], hosts=[host("x", SHED, datastores=("images",))]
+            ),
             "datastore.unknown",
         ),
     ],
@@ -350,9 +352,10 @@ async def test_what_is_enrolled_while_somebody_reads_is_not_forgotten(bare: Stor
         assert (await bare.enrolment()).clusters[-1].name == added
 
 
-async def _cordoned(store: Store) -> None:
-    runner = await begun(store, cordoning(A))
-    await runner.end(OperationState.SUCCEEDED, change(A, HostMode.AVAILABLE, HostMode.CORDONED))
+async def _cordoned(store: Store, which: HostName = A) -> None:
+    runner = await begun(store, cordoning(which))
+    done = change(which, HostMode.AVAILABLE, HostMode.CORDONED)
+    await runner.end(OperationState.SUCCEEDED, done)
 
 
 async def _owned(store: Store) -> None:
@@ -944,7 +947,9 @@ AFTER_THE_END: dict[str, Event] = {
 
 @pytest.mark.parametrize("kind", AFTER_THE_END)
 @told
-async def test_an_operation_that_is_over_takes_no_more_events(store: Store, kind: str) -> None:  # S8
+async def test_an_operation_that_is_over_takes_no_more_events(
+    store: Store, kind: str
+) -> None:  # S8
     runner = await begun(store, entering(A, move(1, A, B)))
     await runner.end(OperationState.FAILED, change(A, HostMode.ENTERING, HostMode.CORDONED))
     before = await everything(store)
@@ -1272,7 +1277,9 @@ async def test_a_vm_that_comes_home_by_another_way_is_away_no_more(store: Store,
     await evacuated(store, A, move(1, A, B))
     exit_ = await begun(store, exiting(A))
     await exit_.carry_out(1)
-    await exit_.end(OperationState.CANCELLED, CANCEL, change(A, HostMode.EXITING, HostMode.CORDONED))
+    await exit_.end(
+        OperationState.CANCELLED, CANCEL, change(A, HostMode.EXITING, HostMode.CORDONED)
+    )
     uncordon = await begun(store, uncordoning(A))
     done = change(A, HostMode.CORDONED, HostMode.AVAILABLE)
     await uncordon.end(OperationState.SUCCEEDED, done)
@@ -1439,17 +1446,572 @@ async def test_the_stored_operation_is_the_fold_of_its_journal_after_every_event
 
 
 @told
-async def test_events_are_only_ever_added(store: Store) -> None:  # S8
-    watched = Watched(store)
-    await _a_long_story(watched.store)
-    assert watched.commits > 20
+async def test_events_are_added_and_never_changed(store: Store, second: Store) -> None:  # S8
+    """`Runner.write` looks at this after every append; here others write as well."""
+    runner = await begun(store, entering(A, move(1, A, B)))
+    await runner.carry_out(1, 2)
+    before = await store.entries(0, 1000)
+    await second.void_leases()
+    await second.claim("p2", LONG_S)
+    await migrating(move(2, A, C)).accept(second)
+    after = await second.entries(0, 1000)
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 2
 
 
-class Watched:
-    """Looks, before every claim and append, whether all events seen before are as they were."""
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+@told
+async def test_events_come_in_pages_without_a_gap(store: Store, limit: int) -> None:
+    assert (await store.entries(0, 10), await store.last_sequence()) == ([], 0)
+    await _a_long_story(store)
+    with pytest.raises(Conflict):
+        await entering(A, move(1, A, B), mode=HostMode.MAINTENANCE).accept(store)
+    await migrating(move(9, A, B)).accept(store)
+    pages: list[Entry] = []
+    while page := await store.entries(pages[-1].sequence if pages else 0, limit):
+        assert len(page) <= limit
+        pages += page
+    assert [entry.sequence for entry in pages] == sorted({entry.sequence for entry in pages})
+    assert pages[-1].sequence == await store.last_sequence()
+    written = [entry for one in await store.operations() for entry in await store.journal(one.id)]
+    assert pages == sorted(written, key=lambda entry: entry.sequence)
 
-    def __init__(self, store: Store) -> None:
-        self.commits = 0
-        self._seen: list[Entry] = []
-        self._plain = store
-        self.store = store
+
+@told
+async def test_whoever_follows_the_events_while_they_are_written_misses_none(  # F129
+    store: Store, second: Store
+) -> None:
+    writers, each = 6, 5
+
+    async def write(which: Store, number: int) -> None:
+        operation = await migrating(move(number, A, B)).accept(which)
+        for _ in range(each - 1):
+            operation = await which.append(operation, [OperationUnblocked()])
+
+    async def follow(which: Store) -> list[Entry]:
+        seen: list[Entry] = []
+        while len(seen) < writers * each:
+            seen += await which.entries(seen[-1].sequence if seen else 0, 2)
+        return seen
+
+    followers = [asyncio.create_task(follow(which)) for which in (store, second)]
+    await at_once(*(write((store, second)[number % 2], number) for number in range(writers)))
+    seen = await asyncio.gather(*followers)
+    written = await store.entries(0, 1000)
+    assert seen == [written, written]
+
+
+@told
+async def test_a_reader_beside_a_writer_sees_whole_operations(  # S8
+    store: Store, second: Store
+) -> None:
+    runner = await begun(store, migrating(move(1, A, B, C)))
+    failure = Failure(code="hypervisor.busy", message="Another job has the VM.")
+    is_over = asyncio.Event()
+
+    async def read() -> list[Operation]:
+        seen = [await second.operation(runner.operation.id)]
+        while not is_over.is_set():
+            seen.append(await second.operation(runner.operation.id))
+        return seen
+
+    async def write() -> None:
+        operation = runner.operation
+        for _ in range(60):
+            started = StepStarted(step=1, target=B, epoch=operation.epoch)
+            operation = await store.append(operation, [started])
+            failed = StepFailed(step=1, failure=failure, not_before=T0)
+            operation = await store.append(operation, [failed])
+        is_over.set()
+
+    _, *readers = await asyncio.gather(write(), read(), read())
+    journal = await store.journal(runner.operation.id)
+    torn = [one.events for seen in readers for one in seen if fold(journal[: one.events]) != one]
+    assert torn == []
+
+
+@told
+async def test_events_keep_their_order_when_the_clock_is_set_back(  # F031
+    store: Store, clock: SettableClock
+) -> None:
+    first = await migrating(move(1, A, B)).accept(store)
+    clock.jump(-LONG_S)
+    second = await migrating(move(2, A, B)).accept(store)
+    entries = await store.entries(0, 10)
+    assert [entry.operation for entry in entries] == [first.id, second.id]
+    assert entries[0].at - entries[1].at == timedelta(seconds=LONG_S)
+    assert [one.id for one in await store.operations()] == [second.id, first.id]
+
+
+@told
+async def test_operations_are_listed_newest_first_all_or_those_wanted(store: Store) -> None:
+    over = await begun(store, migrating(move(1, A, B)))
+    await over.carry_out(1)
+    await over.end(OperationState.SUCCEEDED)
+    on_a = await entering(A, move(2, A, B)).accept(store)
+    on_c = await migrating(move(3, C, B)).accept(store)
+
+    async def ids(**wanted: Any) -> list[OperationId]:
+        return [one.id for one in await store.operations(**wanted)]
+
+    assert await ids() == [on_c.id, on_a.id, over.operation.id]
+    assert await ids(limit=2) == [on_c.id, on_a.id]
+    assert await ids(active=True) == [on_c.id, on_a.id]
+    assert await ids(host=A) == [on_a.id, over.operation.id]
+    assert await ids(host=A, active=True) == [on_a.id]
+    assert await ids(host=A, limit=1) == [on_a.id]
+    assert await ids(host=B) == []
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+@told
+async def test_a_claim_takes_what_is_new_or_expired_and_nothing_else(store: Store) -> None:
+    held = await begun(store, migrating(move(1, A, B)), "p1")
+    expired = await migrating(move(2, A, B)).accept(store)
+    assert [one.id for one in await store.claim("p2", 0.0)] == [expired.id]
+    new = await migrating(move(3, A, B)).accept(store)
+    over = await migrating(move(4, A, B)).accept(store)
+    await store.append(over, [CANCEL, OperationEnded(state=OperationState.CANCELLED)])
+    claimed = await store.claim("p3", LONG_S)
+    assert [(one.id, one.owner) for one in claimed] == [(expired.id, "p3"), (new.id, "p3")]
+    assert [await store.operation(one.id) for one in claimed] == claimed
+    assert await store.operation(held.operation.id) == held.operation
+    assert await store.claim("p4", LONG_S) == []
+    await check(store)
+
+
+@told
+async def test_an_operation_starts_at_its_first_claim(store: Store, clock: SettableClock) -> None:
+    await migrating(move(1, A, B)).accept(store)
+    clock.advance(60)
+    (first,) = await store.claim("p1", 0.0)
+    clock.advance(60)
+    (second,) = await store.claim("p2", 0.0)
+    assert first.state is second.state is OperationState.RUNNING
+    assert first.started_at == second.started_at == T0 + timedelta(seconds=60)
+
+
+@told
+async def test_every_claim_has_an_epoch_higher_than_all_before(store: Store, second: Store) -> None:
+    epochs: list[int] = []
+    for number in range(3):
+        await migrating(move(number, A, B)).accept(store)
+        for which in (store, second):
+            epochs += [one.epoch for one in await which.claim("p", 0.0)]
+    assert len(epochs) == 2 * (1 + 2 + 3)
+    assert epochs == sorted(set(epochs))
+
+
+@told
+async def test_of_claims_at_the_same_time_one_gets_each_operation(
+    store: Store, second: Store
+) -> None:
+    accepted = [await migrating(move(number, A, B)).accept(store) for number in range(5)]
+    claims, refusals = await at_once(
+        *(which.claim(f"p{n}", LONG_S) for n, which in enumerate((store, second) * 3))
+    )
+    assert refusals == []
+    assert sorted(one.id for claim in claims for one in claim) == [one.id for one in accepted]
+    await check(store)
+
+
+@told
+async def test_an_owner_that_died_is_a_crash_and_one_that_let_go_is_not(  # F014, F017
+    store: Store,
+) -> None:
+    await migrating(move(1, A, B)).accept(store)
+    crashes = [(await store.claim(f"p{number}", 0.0))[0].crashes for number in range(3)]
+    assert crashes == [0, 1, 2]
+    runner = Runner(store, (await store.operations())[0])
+    await runner.write(OperationReleased())
+    (claimed,) = await store.claim("p4", LONG_S)
+    assert claimed.crashes == 2
+    runner = Runner(store, claimed)
+    await runner.start(1)
+    assert runner.operation.crashes == 2
+    await runner.succeed(1)
+    assert runner.operation.crashes == 0
+
+
+@told
+async def test_what_is_released_may_be_claimed_at_once(store: Store) -> None:  # F014
+    runner = await begun(store, migrating(move(1, A, B)), "p1")
+    assert await store.claim("p2", LONG_S) == []
+    await runner.write(OperationReleased())
+    assert [one.owner for one in await store.claim("p2", LONG_S)] == ["p2"]
+
+
+@told
+async def test_renewing_keeps_and_returns_only_ones_own(store: Store) -> None:
+    mine = [await begun(store, migrating(move(number, A, B)), "p1") for number in (1, 2)]
+    theirs = await begun(store, migrating(move(3, A, B)), "p2")
+    assert await store.renew("p1", LONG_S) == [one.operation.id for one in mine]
+    assert await store.renew("p2", LONG_S) == [theirs.operation.id]
+    assert await store.renew("p3", LONG_S) == []
+    await mine[0].end(OperationState.CANCELLED, CANCEL)
+    assert await store.renew("p1", 0.0) == [mine[1].operation.id]
+    assert [one.id for one in await store.claim("p3", LONG_S)] == [mine[1].operation.id]
+    assert await store.renew("p1", LONG_S) == []
+
+
+@told
+async def test_a_lease_that_has_ended_is_not_renewed(store: Store) -> None:
+    await migrating(move(1, A, B)).accept(store)
+    await store.claim("slow", 0.0)
+    assert await store.renew("slow", LONG_S) == []
+
+
+@told
+async def test_voided_leases_let_a_new_process_take_everything_at_once(store: Store) -> None:
+    before = [await begun(store, migrating(move(number, A, B)), "p1") for number in range(3)]
+    await store.void_leases()
+    assert await store.renew("p1", LONG_S) == []
+    claimed = await store.claim("p2", LONG_S)
+    assert [one.id for one in claimed] == [one.operation.id for one in before]
+    assert {(one.owner, one.crashes) for one in claimed} == {("p2", 1)}
+
+
+@told
+async def test_leases_last_as_long_as_they_are_given(embedded: Store, clock: SettableClock) -> None:
+    await migrating(move(1, A, B)).accept(embedded)
+    await embedded.claim("p1", 15.0)
+    for _ in range(3):
+        clock.advance(14.9)
+        assert await embedded.claim("p2", 15.0) == []
+        assert len(await embedded.renew("p1", 15.0)) == 1
+    clock.advance(15.0)
+    assert await embedded.renew("p1", 15.0) == []
+    assert [one.owner for one in await embedded.claim("p2", 15.0)] == ["p2"]
+
+
+@told
+async def test_a_wall_clock_that_is_set_forward_ends_no_lease(  # F030
+    store: Store, clock: SettableClock
+) -> None:
+    held = await begun(store, migrating(move(1, A, B)), "p1")
+    clock.jump(LONG_S + 1)
+    assert await store.claim("p2", LONG_S) == []
+    assert await store.renew("p1", LONG_S) == [held.operation.id]
+
+
+@told
+async def test_a_wall_clock_that_is_set_back_prolongs_no_lease(  # F031
+    embedded: Store, clock: SettableClock
+) -> None:
+    await migrating(move(1, A, B)).accept(embedded)
+    await embedded.claim("p1", 15.0)
+    clock.jump(-LONG_S)
+    clock.advance(15.0)
+    assert [one.owner for one in await embedded.claim("p2", 15.0)] == ["p2"]
+
+
+# --- nothing half done ---------------------------------------------------------------------------
+
+ARRIVED = StepSucceeded(step=2, outcome=Outcome.MOVED, where=B)
+STRANGER = PlanExtended(
+    steps=numbered((move(9, A, C),), first=5), roster=(roster_entry(move(9, A)),), why=""
+)
+HALF_DONE: dict[str, list[Event]] = {
+    "a mode that has changed": [ARRIVED, change(A, HostMode.MAINTENANCE, HostMode.EXITING)],
+    "no such transition": [ARRIVED, CANCEL, DeadlinePassed()],
+    "a target that is cordoned": [ARRIVED, StepStarted(step=3, target=D, epoch=1)],
+    "a VM of another operation": [ARRIVED, STRANGER],
+    "a second end": [
+        ARRIVED,
+        OperationEnded(state=OperationState.FAILED),
+        OperationEnded(state=OperationState.SUCCEEDED),
+    ],
+}
+
+
+@pytest.mark.parametrize("why", HALF_DONE)
+@told
+async def test_an_append_that_is_refused_leaves_nothing_half_written(
+    store: Store, why: str
+) -> None:
+    await migrating(move(9, B, C)).accept(store)
+    await _cordoned(store, D)
+    runner = await begun(store, entering(A, move(1, A, B), move(2, A, C, D)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    before = await everything(store)
+    with pytest.raises((Conflict, Refused)):
+        await store.append(runner.operation, HALF_DONE[why], terms())
+    assert await everything(store) == before
+    await runner.write(ARRIVED)
+    assert [one.vm for one in await store.away()] == [vm(1)]
+
+
+@told
+async def test_an_append_that_fails_by_a_bug_leaves_nothing_half_written(store: Store) -> None:
+    runner = await begun(store, entering(A, move(1, A, B)))
+    await runner.carry_out(1)
+    await runner.start(2)
+    before = await everything(store)
+    with pytest.raises(LookupError):
+        await store.append(runner.operation, [ARRIVED, StepStarted(step=9, target=None, epoch=1)])
+    assert await everything(store) == before
+    await runner.write(ARRIVED)
+    assert runner.operation.step(2).outcome is Outcome.MOVED
+
+
+@told
+async def test_one_damaged_row_stops_one_operation_and_not_the_others(  # F029
+    empty_url: str, clock: SettableClock
+) -> None:
+    store = SqlStore(empty_url, clock)
+    await store.open()
+    await store.enrol(FLEET)
+    damaged = await migrating(move(1, A, B)).accept(store)
+    sound = await migrating(move(2, A, B)).accept(store)
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE step SET body = '{' WHERE operation = 1"))
+    engine.dispose()
+    claimed, _ = await at_once(store.claim("p1", LONG_S))
+    with pytest.raises(FurloughError):
+        await store.operation(damaged.id)
+    await store.close()
+    assert sound.id in [one.id for claim in claimed for one in claim]
+
+
+# --- a database that does not answer -------------------------------------------------------------
+
+
+async def answers(store: Store, operation: Operation) -> dict[str, str]:
+    """What each call that needs the database brings, by the call's name."""
+    ask = migrating(move(9, A, B))
+    calls: dict[str, Coroutine[Any, Any, object]] = {
+        "controller_id": store.controller_id(),
+        "enrol": store.enrol(FLEET),
+        "enrolment": store.enrolment(),
+        "remove_cluster": store.remove_cluster(RACK),
+        "remove_datastore": store.remove_datastore("images"),
+        "remove_host": store.remove_host(D),
+        "standings": store.standings(),
+        "reservations": store.reservations(),
+        "away": store.away(),
+        "repeat_of": store.repeat_of(KEY),
+        "accept": store.accept(ask.event, ask.modes, ask.terms, KEY),
+        "append": store.append(operation, [OperationUnblocked()]),
+        "claim": store.claim("p1", LONG_S),
+        "renew": store.renew("p1", LONG_S),
+        "void_leases": store.void_leases(),
+        "operation": store.operation(operation.id),
+        "operations": store.operations(),
+        "journal": store.journal(operation.id),
+        "entries": store.entries(0, 10),
+        "last_sequence": store.last_sequence(),
+    }
+    ends = await asyncio.gather(*calls.values(), return_exceptions=True)
+    return {name: type(end).__name__ for name, end in zip(calls, ends, strict=True)}
+
+
+@pytest.mark.postgres
+@told
+async def test_a_server_that_dies_is_unreachable_and_all_is_well_when_it_is_back(  # F018, F019
+    own_server: Server, clock: SettableClock
+) -> None:
+    store = SqlStore(own_server.url(own_server.fresh_database()), clock)
+    await store.open()
+    await store.enrol(FLEET)
+    runner = await begun(store, entering(A, move(1, A, B)))
+    before = await everything(store)
+    own_server.stop(signal.SIGQUIT)
+    meanwhile = await answers(store, runner.operation)
+    own_server.start()
+    after = await everything(store)
+    await runner.carry_out(1)
+    await store.close()
+    assert set(meanwhile.values()) == {"Unreachable"}, meanwhile
+    assert after == before
+
+
+@told
+async def test_a_file_without_its_tables_is_unreachable(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    url = f"sqlite:///{tmp_path / 'furlough.db'}"
+    store = SqlStore(url, clock)
+    await store.open()
+    await store.enrol(FLEET)
+    runner = await begun(store, entering(A, move(1, A, B)))
+    engine = create_engine(url)
+    tables.metadata.drop_all(engine)
+    engine.dispose()
+    found = await answers(store, runner.operation)
+    await store.close()
+    assert set(found.values()) == {"Unreachable"}, found
+
+
+@pytest.mark.parametrize(
+    "nowhere",
+    [
+        "sqlite:////nonexistent/furlough.db",
+        pytest.param(
+            "postgresql+psycopg://postgres@/furlough?host=/nonexistent", marks=pytest.mark.postgres
+        ),
+    ],
+    ids=["file", "postgres"],
+)
+@told
+async def test_a_database_that_is_not_there_is_unreachable_from_the_start(
+    nowhere: str, clock: SettableClock
+) -> None:
+    store = SqlStore(nowhere, clock)
+    (end,) = await asyncio.gather(store.open(), return_exceptions=True)
+    await store.close()
+    assert isinstance(end, Unreachable)
+
+
+@pytest.mark.postgres
+@told
+async def test_a_replica_that_freezes_in_a_transaction_holds_nobody_up_for_long(  # F012, F027
+    server: Server, template: str, clock: SettableClock
+) -> None:
+    url = server.url(server.fresh_database(template))
+    store, frozen = SqlStore(url, clock), Database(url)
+    falls_asleep, wakes_up = Flag(), Flag()
+    await store.enrol(FLEET)
+
+    def freeze(connection: Connection) -> None:
+        connection.execute(text("DELETE FROM setting WHERE name = 'controller'"))
+        falls_asleep.set()
+        wakes_up.wait()
+        connection.execute(text("DELETE FROM setting"))
+
+    sleeper = asyncio.create_task(frozen.write(freeze))
+    await asyncio.to_thread(falls_asleep.wait)
+    accepted = await entering(A, move(1, A, B)).accept(store)
+    wakes_up.set()
+    with pytest.raises(Unreachable):
+        await sleeper
+    await frozen.close()
+    assert await store.operation(accepted.id) == accepted
+    assert await store.controller_id()
+    await store.close()
+
+
+@pytest.mark.postgres
+@told
+async def test_a_gate_that_nobody_opens_is_unreachable_within_seconds(
+    server: Server, template: str, clock: SettableClock
+) -> None:
+    url = server.url(server.fresh_database(template))
+    store = SqlStore(url, clock)
+    await store.enrol(FLEET)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT * FROM setting WHERE name = 'gate' FOR UPDATE"))
+        async with asyncio.timeout(10):
+            with pytest.raises(Unreachable):
+                await entering(A, move(1, A, B)).accept(store)
+        assert await store.operations() == []
+    engine.dispose()
+    accepted = await entering(A, move(1, A, B)).accept(store)
+    assert await store.operations() == [accepted]
+    await store.close()
+
+
+# --- values --------------------------------------------------------------------------------------
+
+TEXTS = {
+    "german": "Größe, Straße, naïve",
+    "emoji": "👩‍👩‍👧‍👦🔥 𝕏",
+    "right to left": "\u202eמבחן اختبار",
+    "combining": "Z\u0351\u036b\u0343A\u0334\u0335\u031cͫ",
+    "quotes": '\'; DROP TABLE event; -- "%s" %(x)s :x {y} \\',
+    "markup": "<script>alert(1)</script>&amp;",
+    "option": "-x --force",
+    "control": "a\x00b\x07c\x1b[31m\r\n\td\u2028e\ufeff",
+    "not in utf-8": "process \udcff\udcfe",
+    "empty": "",
+    "very long": "ß😀" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@told
+async def test_texts_come_back_as_they_were_written(  # F084
+    store: Store, second: Store, kind: str
+) -> None:
+    words = TEXTS[kind]
+    unplaced = Unplaced(vm=vm(3), vm_name=words, reasons={B: (words,), C: ()})
+    ask = entering(A, replace(move(1, A, B), vm_name=words), options=EnterOptions(reason=words))
+    event = replace(
+        ask.event, requested_by=words, plan=replace(ask.event.plan, unplaced=(unplaced,))
+    )
+    await replace(ask, event=event).accept(store)
+    runner = Runner(store, (await store.claim("p1", LONG_S))[0])
+    failure = Failure(code="hypervisor.failed", message=words, remedy=words)
+    await runner.write(
+        OperationBlocked(code="host.silent", waiting_for=words),
+        OperationUnblocked(by=words),
+        StepStarted(step=2, target=B, epoch=1),
+        StepFailed(step=2, failure=failure, where=A, not_before=T0),
+        StepStarted(step=2, target=B, epoch=1),
+        replace(ARRIVED, notes=(words,)),
+        OperationEnded(state=OperationState.FAILED, code="x", message=words),
+    )
+    stored = await second.operation(runner.operation.id)
+    assert stored == runner.operation
+    assert (stored.plan, stored.options, stored.message) == (event.plan, event.options, words)
+    assert stored.roster[0].name == words
+    assert stored.step(2).attempts[0].failure == failure
+    assert [one.name for one in await second.away()] == [words]
+
+
+@told
+async def test_names_and_keys_may_have_any_letters(store: Store, second: Store) -> None:
+    name, key = HostName("höst-😀-'\"\\%_" + "ß" * 40), "schlüssel 🔑" + "x" * 200
+    await store.enrol(Enrolment(hosts=[host("e", name=name)]))
+    mine = IdempotencyKey(principal="Ünal 'o' %", key=key, content="c" * 64)
+    runner = await begun(store, migrating(move(1, A, name)))
+    await runner.carry_out(1)
+    accepted = await entering(name, move(2, name, A)).accept(store, mine)
+    assert await second.repeat_of(mine) == accepted
+    assert (await second.enrolment()).hosts[-1].name == name
+    assert (await second.standings())[name].operation == accepted.id
+    assert [one.id for one in await second.operations(host=name)] == [accepted.id]
+    assert name in {one.host for one in await second.reservations()}
+
+
+@told
+async def test_numbers_instants_and_choices_come_back_as_they_were_written(
+    store: Store, second: Store
+) -> None:
+    india = timezone(timedelta(hours=5, minutes=30))
+    huge = replace(
+        move(1, A, B, C, memory_mib=1 << 40),
+        handover=Handover.HELD,
+        waives_storage_check=True,
+        start_s=0.1 + 0.2,
+        duration_s=1e-9,
+        downtime_ms=1 << 40,
+        before=Before(power=Power.PAUSED, is_persistent=False, has_autostart=True),
+    )
+    ask = entering(A, huge, options=EnterOptions(timeout_s=1e17 / 3, target_hosts=(B, C)))
+    event = replace(ask.event, deadline=T0.astimezone(india) + timedelta(microseconds=1))
+    operation = await replace(ask, event=event).accept(store)
+    stored = await second.operation(operation.id)
+    assert stored == operation
+    assert (stored.plan, stored.options) == (event.plan, event.options)
+    assert stored.plan.hash == event.plan.hash
+    assert stored.deadline == event.deadline
+    assert (await second.journal(operation.id))[0].event == event
+    assert (await second.reservations())[0].load == huge.load
+
+
+@told
+async def test_policies_come_back_as_they_were_written(store: Store, second: Store) -> None:
+    policy = ClusterPolicy(
+        memory_ceiling=0.1 + 0.2,
+        vcpu_overcommit=1 / 3,
+        max_hosts_away=17,
+        trusts_own_proofs=True,
+        limits=Limits(per_source=3, per_target=5, per_cluster=64),
+    )
+    await store.enrol(Enrolment(clusters=[Cluster(name=RACK, policy=policy)]))
+    assert (await second.enrolment()).cluster(RACK).policy == policy

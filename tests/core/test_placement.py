@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,7 +201,7 @@ def test_nobody_is_sent_to_a_host_that_something_stands_against_not_even_at_a_re
 @repeatable
 @given(_problems(), st.randoms(use_true_random=False))
 def test_the_order_in_which_facts_arrive_decides_nothing(
-    problem: tuple[list[Vm], list[Host], list[Vm]], shuffler: st.random.Random
+    problem: tuple[list[Vm], list[Host], list[Vm]], shuffler: Random
 ) -> None:
     vms, hosts, residents = problem
     in_order = _placed(vms, hosts, residents)

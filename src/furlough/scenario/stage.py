@@ -32,7 +32,7 @@ from furlough.scenario.invariants import Invariants
 from furlough.service import Request, Service
 from furlough.sim.clock import VirtualClock
 from furlough.sim.cluster import SimCluster, SimHost, SimVm
-from furlough.sim.faults import Faults, Odds, OwnProcess
+from furlough.sim.faults import Faults, Odds, OwnProcess, repeated
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
 
@@ -54,6 +54,8 @@ MOMENTS = (
     "set_autostart",
     "start",
 )
+
+EFFECTS = tuple(name for name in MOMENTS if name not in ("accept", "append"))
 
 
 def host_name(number: int) -> HostName:
@@ -103,6 +105,7 @@ class Stage:
         self.store = SqlStore("sqlite://", self.clock)
         self.invariants = Invariants(self.cluster, self.store)
         self.process = OwnProcess()
+        self.repeats_effects = False
         self._controller: Controller | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -157,6 +160,8 @@ class Stage:
         self.process = OwnProcess(kill_at)
         hypervisor = SimHypervisor(self.cluster, self.faults)
         watched = self.invariants.watch_hypervisor(hypervisor)
+        if self.repeats_effects:
+            watched = repeated(watched, EFFECTS)
         self._controller = await compose(
             self.process.guard(watched, only=MOMENTS),
             self.process.guard(self.invariants.watch_store(), only=MOMENTS),
@@ -192,6 +197,12 @@ class Stage:
             which,
             lambda operation: operation.is_final or operation.state is OperationState.BLOCKED,
             limit_s,
+        )
+
+    async def until_changed(self, known: Operation, limit_s: float = 4 * 3600) -> Operation:
+        """The operation once there is more in its journal than is known of it."""
+        return await self._until(
+            known.id, lambda operation: operation.events != known.events, limit_s
         )
 
     async def _until(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar, cast
 
 from furlough.core.ids import HostName
-from furlough.errors import Refused, Unreachable
+from furlough.errors import FurloughError, Refused, Unreachable
 from furlough.sim.cluster import SimCluster
 
 T = TypeVar("T")
@@ -171,6 +172,31 @@ class _Mortal:
                 await self._process.breathe(f"after {name}")
             elif self._process.died.is_set():
                 await asyncio.Event().wait()
+            return result
+
+        return call
+
+
+def repeated(port: T, names: tuple[str, ...]) -> T:
+    """The same port, but every call of these methods is made twice: first its effect, then, as
+    after a restart that knows of no outcome, once more. What the second one says is dropped."""
+    return cast("T", _Repeated(port, names))
+
+
+class _Repeated:
+    def __init__(self, port: object, names: tuple[str, ...]) -> None:
+        self._port = port
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+        if name not in self._names:
+            return method
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            result = await method(*arguments, **named)
+            with suppress(FurloughError):
+                await method(*arguments, **named)
             return result
 
         return call
