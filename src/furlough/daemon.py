@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -125,7 +126,7 @@ async def _serve(
         if settings.enrolment:
             await controller.service.apply(enrolment_of(settings.enrolment))
         app = create_app(controller.service, token)
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -134,8 +135,10 @@ async def _serve(
                 timeout_graceful_shutdown=5,
             )
         )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.stop)
         running = asyncio.create_task(controller.run())
-        running.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        running.add_done_callback(lambda _: server.stop())
         await _first_look(controller)
         save_context(context)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
@@ -146,11 +149,24 @@ async def _serve(
             await _stop(running)
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn's own way ends the process before we have tidied up."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Answer what is being asked, then end."""
+        self.should_exit = True
+
+
 async def _first_look(controller: Controller) -> None:
     """Answer the first request with facts; but a silent host does not hold up the start."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_LOOK_S):
             await controller.work.observer.refresh()
+            await controller.work.observer.prove_storage()
 
 
 async def _stop(running: asyncio.Task[None]) -> None:

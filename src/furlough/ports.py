@@ -20,7 +20,7 @@ from typing import Protocol
 
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
-from furlough.core.enrolment import Enrolment
+from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Vm
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
@@ -124,6 +124,15 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StorageProof:
+    """What an attempt to prove a datastore has shown, in words where it has not."""
+
+    is_shared: bool
+    is_locked: bool
+    because: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hint:
     """Something happened to a VM or a host: a reason to look, never a record."""
 
@@ -171,6 +180,12 @@ class Hypervisor(Protocol):
         """Remove the definition of a VM that is off; its disks stay."""
 
     async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None: ...
+
+    async def prove_storage(
+        self, datastore: EnrolledDatastore, hosts: Sequence[HostName]
+    ) -> StorageProof:
+        """Whether these hosts see the same files there, and whether a lock held on one of them
+        stops the others."""
 
     async def raise_guard(self, host: HostName, marker: Marker) -> None:
         """Durable on the host when it returns. Twice is harmless; a lower epoch is `Refused`."""

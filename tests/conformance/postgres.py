@@ -78,7 +78,7 @@ class Server:
             raise RuntimeError(f"PostgreSQL did not start: {''.join(self.log[-20:])}")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT: in good order. SIGQUIT: as if the power had failed."""
+        """SIGINT: in good order. SIGQUIT: at once, as if it had crashed."""
         if self._process is None:
             return
         self._process.send_signal(how)
@@ -127,7 +127,7 @@ def running_server() -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(directory)
 
 

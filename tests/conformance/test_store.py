@@ -1494,9 +1494,9 @@ async def test_whoever_follows_the_events_while_they_are_written_misses_none(  #
             seen += await which.entries(seen[-1].sequence if seen else 0, 2)
         return seen
 
-    followers = [asyncio.create_task(follow(which)) for which in (store, second)]
-    await at_once(*(write((store, second)[number % 2], number) for number in range(writers)))
-    seen = await asyncio.gather(*followers)
+    writing = [asyncio.create_task(write((store, second)[n % 2], n)) for n in range(writers)]
+    seen = await asyncio.gather(follow(store), follow(second))
+    await asyncio.gather(*writing)
     written = await store.entries(0, 1000)
     assert seen == [written, written]
 
@@ -1919,8 +1919,8 @@ async def test_a_gate_that_nobody_opens_is_unreachable_within_seconds(
 
 TEXTS = {
     "german": "Größe, Straße, naïve",
-    "emoji": "👩‍👩‍👧‍👦🔥 𝕏",
-    "right to left": "\u202eמבחן اختبار",
+    "emoji": "👩‍👩‍👧‍👦🔥",
+    "right to left": "\u202eשלום اختبار",
     "combining": "Z\u0351\u036b\u0343A\u0334\u0335\u031cͫ",
     "quotes": '\'; DROP TABLE event; -- "%s" %(x)s :x {y} \\',
     "markup": "<script>alert(1)</script>&amp;",
@@ -1966,7 +1966,7 @@ async def test_texts_come_back_as_they_were_written(  # F084
 @told
 async def test_names_and_keys_may_have_any_letters(store: Store, second: Store) -> None:
     name, key = HostName("höst-😀-'\"\\%_" + "ß" * 40), "schlüssel 🔑" + "x" * 200
-    await store.enrol(Enrolment(hosts=[host("e", name=name)]))
+    await store.enrol(Enrolment(hosts=[replace(host("e"), name=name)]))
     mine = IdempotencyKey(principal="Ünal 'o' %", key=key, content="c" * 64)
     runner = await begun(store, migrating(move(1, A, name)))
     await runner.carry_out(1)

@@ -485,7 +485,7 @@ def test_an_event_that_this_version_does_not_know_stops_it_instead_of_being_pass
 
 
 def test_the_number_of_events_counts_every_entry() -> None:
-    journal = [accepted(PLAN), CLAIMED, BLOCKED, UNBLOCKED, STARTED]
+    journal: list[Event] = [accepted(PLAN), CLAIMED, BLOCKED, UNBLOCKED, STARTED]
     assert fold(_entries(journal)).events == len(journal)
 
 

@@ -213,9 +213,12 @@ def print_end(operation: OperationView) -> None:
     say(f"{words}{code}. {operation.message}".rstrip())
     if operation.waiting_for:
         say(f"It waits for: {operation.waiting_for}")
+    advice: dict[str, list[str]] = {}
     for vm in operation.vms:
         if vm.remedy and vm.outcome not in ("moved", "started", "stopped"):
-            say(f"  {vm.name}: {vm.remedy}")
+            advice.setdefault(vm.remedy, []).append(vm.name)
+    for remedy, names in advice.items():
+        say(f"  {', '.join(names)}: {remedy}")
 
 
 def _row(name: str, host: str | None, outcome: str, step: StepView | None) -> tuple[object, ...]:

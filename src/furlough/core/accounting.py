@@ -58,7 +58,7 @@ def _remedy(entry: RosterEntry, steps: list[Step]) -> str:
 
 _REMEDIES = {
     Outcome.STAYED: "It runs where it was. Remove the cause, then enter again or move it alone: "
-    "furlough vm migrate {vm}.",
+    "furlough vm migrate.",
     Outcome.STOPPED_BY_GUEST: "Its guest shut it down. Start it when wanted: "
     "furlough vm start {vm}.",
     Outcome.DIED: "It died. Look at its log on {host}, then start it: furlough vm start {vm}.",

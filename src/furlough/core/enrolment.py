@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -48,7 +48,8 @@ class DatastoreKind(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class EnrolledDatastore:
     """A datastore: `path` for a directory, `address` for a server. `shared` and `locked` may be
-    declared by the operator, with a reason; a proof replaces a declaration."""
+    declared by the operator, with a reason; a proof replaces a declaration. `proven_on`: the
+    hosts among which it holds."""
 
     name: str
     cluster: ClusterName
@@ -58,6 +59,7 @@ class EnrolledDatastore:
     shared: Proof = Proof.UNKNOWN
     locked: Proof = Proof.UNKNOWN
     reason: str = ""
+    proven_on: tuple[HostName, ...] = ()
 
     def holds(self, *, path: str = "", protocol: str = "", address: str = "") -> bool:
         """Whether a disk's source lies in this datastore."""
@@ -121,9 +123,24 @@ class Enrolment:
         return [one for one in self.datastores if one.cluster == cluster]
 
 
-def facts_of(datastore: EnrolledDatastore) -> Datastore:
-    """What planning needs to know of a datastore."""
-    return Datastore(name=datastore.name, shared=datastore.shared, locked=datastore.locked)
+def users_of(datastore: EnrolledDatastore, hosts: Iterable[EnrolledHost]) -> list[HostName]:
+    """The hosts that list a datastore."""
+    return [host.name for host in hosts if datastore.name in host.datastores]
+
+
+def facts_of(datastore: EnrolledDatastore, hosts: Iterable[EnrolledHost]) -> Datastore:
+    """What planning needs to know of a datastore. A proof holds only if every host that lists it
+    took part: one that came later may see something else."""
+    holds = set(users_of(datastore, hosts)) <= set(datastore.proven_on)
+    return Datastore(
+        name=datastore.name,
+        shared=_standing(datastore.shared, holds=holds),
+        locked=_standing(datastore.locked, holds=holds),
+    )
+
+
+def _standing(proof: Proof, *, holds: bool) -> Proof:
+    return Proof.UNKNOWN if proof is Proof.PROVEN and not holds else proof
 
 
 def check_address(text: str, *, what: str) -> str:

@@ -51,7 +51,7 @@ def _weight_mib(step: Step) -> int:
 
 
 def _done_mib(step: Step, copied: Copied | None) -> int:
-    if step.is_final:
+    if step.state is StepState.SUCCEEDED:
         return _weight_mib(step)
     if step.state is not StepState.STARTED or copied is None:
         return 0

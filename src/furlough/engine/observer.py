@@ -17,6 +17,7 @@ from furlough.core.enrolment import EnrolledHost, Enrolment, facts_of
 from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.states import Guard, HostMode, Reachability
+from furlough.engine.proving import prove_storage
 from furlough.errors import FurloughError
 from furlough.ports import Clock, HostFacts, Hypervisor, Store
 
@@ -50,6 +51,7 @@ class Observer:
             while True:
                 try:
                     await self.refresh()
+                    await self.prove_storage()
                 except* FurloughError as errors:
                     log.warning("facts not refreshed", because=str(errors.exceptions[0]))
                 await self._clock.sleep(self._interval_s)
@@ -86,6 +88,11 @@ class Observer:
         if before.silent_because and not because:
             log.info("host connected", host=name, vms=len(facts.vms))
 
+    async def prove_storage(self) -> None:
+        """Prove what can be proven about datastores, now that their hosts are connected."""
+        connected = [name for name, sight in self._sights.items() if not sight.silent_because]
+        await prove_storage(self._hypervisor, self._store, connected)
+
     async def inventory(self) -> Inventory:
         """All that is known now. Silent hosts keep the VMs last seen there, unless another host
         lists them by now."""
@@ -97,7 +104,7 @@ class Observer:
             clusters=list(enrolment.clusters),
             hosts=hosts,
             vms=list(self._vms(enrolment, hosts)),
-            datastores=[facts_of(one) for one in enrolment.datastores],
+            datastores=[facts_of(one, enrolment.hosts) for one in enrolment.datastores],
         )
 
     def _host(self, one: EnrolledHost, standings: Mapping[HostName, Standing]) -> Host:

@@ -10,9 +10,19 @@ no shell, no network, a fixed list of verbs, one JSON document on standard outpu
     furlough-host processes
     furlough-host raise --operation ID --epoch N --controller ID [--admit UUID]... [--only UUID]
     furlough-host lower --operation ID --epoch N --controller ID
+    furlough-host storage ACT --path DIRECTORY --token WORD
+    furlough-host session
 
-It is also libvirt's hook. Called under another name (`/etc/libvirt/hooks/qemu.d/50-furlough`
-is a link to it) it refuses `prepare`, `migrate` and `restore` while the marker is there, except
+`storage` proves that hosts see the same directory (`write` a small file on one, `read` it on the
+other) and that a lock held on one is respected on the other (`hold` it on one, `try` it on the
+other; the way QEMU locks images); `remove` takes the file away and lets the lock go.
+
+`session` answers one request after another, without a new process for each: a line of JSON with
+the words of a verb (`["processes"]`) brings a line with its answer, `{"answer": ...}` or
+`{"status": 3, "code": ..., "message": ...}`. It ends with its input.
+
+It is also libvirt's hook. A copy of it under another name, `/etc/libvirt/hooks/qemu.d/50-furlough`,
+refuses `prepare`, `migrate` and `restore` while the marker is there, except
 for the VMs that the marker admits, and lets everything else pass whatever happens inside: a
 non-zero answer to `reconnect` would kill a running VM.
 
@@ -24,12 +34,20 @@ If the controller is gone for good, one line takes the marker away:
     rm /var/lib/furlough-host/marker.json
 """
 
+from __future__ import annotations
+
+import errno
 import json
 import os
 import re
 import stat
 import sys
 import time
+
+MYPY = False
+if MYPY:  # Type checkers take this for true; importing it would make every hook call slower.
+    from collections.abc import Callable
+    from typing import IO, Any
 
 VERSION = 1
 STATE_DIR = "/var/lib/furlough-host"
@@ -39,6 +57,9 @@ LARGEST_XML = 4 << 20
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+TOKEN = re.compile(r"[0-9a-f]{8,64}")
+DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._ -]+)+")
+STORAGE_ACTS = ("write", "read", "hold", "try", "remove")
 XML_UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
 VM_PROGRAM = re.compile(r"(qemu-system-[a-z0-9_]+|qemu-kvm|kvm)")
 PROVISIONING_PROGRAMS = {"qemu-img": "image", "libvirt_iohelper": "volume"}
@@ -50,7 +71,7 @@ DAEMON_FILES = ("/dev/null", "/etc/", "/proc/", "/run/", "/sys/", "/var/cache/",
 class Refusal(Exception):
     """The request is understood and refused; nothing has changed."""
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
@@ -58,7 +79,7 @@ class Refusal(Exception):
 # --- the hook -------------------------------------------------------------------------------
 
 
-def hook(arguments, xml, state_dir=STATE_DIR):
+def hook(arguments: list[str], xml: bytes, state_dir: str = STATE_DIR) -> int:
     """Answer libvirt: 0 lets the VM pass, 1 refuses it. Never prints on standard output."""
     operation = arguments[1] if len(arguments) > 1 else ""
     if operation not in REFUSED_OPERATIONS:
@@ -79,23 +100,25 @@ def hook(arguments, xml, state_dir=STATE_DIR):
     return 1
 
 
-def uuid_of(xml):
+def uuid_of(xml: bytes) -> str | None:
     """The UUID of a domain XML: its first `uuid` element, as libvirt itself writes it."""
     found = XML_UUID.search(xml)
     return found.group(1).decode("ascii").lower() if found else None
 
 
-def is_admitted(marker, uuid):
+def is_admitted(marker: dict[str, Any], uuid: str | None) -> bool:
     """Whether a marker lets this VM pass. A marker with `only` refuses that one VM alone."""
     if marker.get("only"):
-        return uuid != marker["only"]
+        return bool(uuid != marker["only"])
     return uuid in marker.get("admit", ())
 
 
 # --- the marker -----------------------------------------------------------------------------
 
 
-def raise_marker(request, state_dir=STATE_DIR, now=None):
+def raise_marker(
+    request: dict[str, Any], state_dir: str = STATE_DIR, now: float | None = None
+) -> dict[str, Any]:
     """Write the marker; doing it twice is harmless. Refuses a lower epoch, a foreign marker."""
     os.makedirs(state_dir, mode=0o755, exist_ok=True)
     with Lock(state_dir):
@@ -114,7 +137,7 @@ def raise_marker(request, state_dir=STATE_DIR, now=None):
     return marker
 
 
-def lower_marker(request, state_dir=STATE_DIR):
+def lower_marker(request: dict[str, Any], state_dir: str = STATE_DIR) -> dict[str, bool]:
     """Take the marker away; no marker is fine. Refuses a lower epoch and a foreign marker."""
     os.makedirs(state_dir, mode=0o755, exist_ok=True)
     with Lock(state_dir):
@@ -128,7 +151,7 @@ def lower_marker(request, state_dir=STATE_DIR):
     return {"lowered": True}
 
 
-def check_owner(request, state_dir):
+def check_owner(request: dict[str, Any], state_dir: str) -> None:
     """A stale controller and a foreign one may not touch the marker."""
     highest = read_epoch(state_dir)
     if request["epoch"] < highest:
@@ -140,7 +163,7 @@ def check_owner(request, state_dir):
         raise Refusal("foreign_marker", "the marker is of controller %s" % marker["controller"])
 
 
-def read_marker(state_dir=STATE_DIR):
+def read_marker(state_dir: str = STATE_DIR) -> dict[str, Any] | None:
     """The marker as a dictionary, or None where there is none."""
     try:
         with open(os.path.join(state_dir, "marker.json"), encoding="utf-8") as file:
@@ -152,7 +175,7 @@ def read_marker(state_dir=STATE_DIR):
     return marker
 
 
-def read_epoch(state_dir=STATE_DIR):
+def read_epoch(state_dir: str = STATE_DIR) -> int:
     """The highest epoch seen by this host, 0 before the first."""
     try:
         with open(os.path.join(state_dir, "epoch"), encoding="ascii") as file:
@@ -161,13 +184,13 @@ def read_epoch(state_dir=STATE_DIR):
         return 0
 
 
-def remember_epoch(epoch, state_dir):
+def remember_epoch(epoch: int, state_dir: str) -> None:
     """From now on a lower epoch is refused, also after a reboot."""
     if epoch > read_epoch(state_dir):
         write_durably(os.path.join(state_dir, "epoch"), "%d\n" % epoch)
 
 
-def write_durably(path, text):
+def write_durably(path: str, text: str) -> None:
     """All of it or nothing, and still there after a power cut."""
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(text)
@@ -177,7 +200,7 @@ def write_durably(path, text):
     sync_directory(os.path.dirname(path))
 
 
-def sync_directory(path):
+def sync_directory(path: str) -> None:
     """Make a rename or an unlink in this directory durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -189,23 +212,105 @@ def sync_directory(path):
 class Lock:
     """One writer of the state directory at a time."""
 
-    def __init__(self, state_dir):
+    def __init__(self, state_dir: str) -> None:
         self.path = os.path.join(state_dir, "lock")
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         import fcntl
 
         self.file = open(self.path, "w", encoding="ascii")
         fcntl.flock(self.file, fcntl.LOCK_EX)
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+# --- storage ---------------------------------------------------------------------------------
+
+HELD: dict[str, int] = {}  # Locks held in this session, by file name.
+QEMU_LOCK_BYTE = 100  # The first byte of those on which QEMU locks an image.
+
+
+def storage(act: str, path: str, token: str) -> dict[str, bool]:
+    """One act of a storage proof, on a file of ours in a directory that both hosts should see."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    name = ".furlough-canary-" + token
+    try:
+        if act == "write":
+            return write_canary(directory, name, token)
+        if act == "read":
+            return {"seen": read_canary(directory, name) == token}
+        if act == "remove":
+            return remove_canary(directory, name)
+        descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory)
+        if act == "hold":
+            HELD[name] = descriptor
+            return {"locked": lock_as_qemu_does(descriptor)}
+        try:
+            return {"locked": lock_as_qemu_does(descriptor)}
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(directory)
+
+
+def write_canary(directory: int, name: str, token: str) -> dict[str, bool]:
+    """A new file of ours, with a word that nobody could guess, safe on the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        os.write(descriptor, token.encode("ascii"))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return {"written": True}
+
+
+def read_canary(directory: int, name: str) -> str | None:
+    """What the file holds, as this host sees it; None where there is no such file."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(descriptor, 256).decode("ascii", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def remove_canary(directory: int, name: str) -> dict[str, bool]:
+    """Let go of the lock and take the file away; neither has to be there."""
+    descriptor = HELD.pop(name, None)
+    if descriptor is not None:
+        os.close(descriptor)
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return {"removed": False}
+    return {"removed": True}
+
+
+def lock_as_qemu_does(descriptor: int) -> bool:
+    """Whether an exclusive lock of the open file could be had: not of the process, so that two
+    descriptors of one process conflict as well."""
+    import fcntl
+    import struct
+
+    wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, QEMU_LOCK_BYTE, 1, 0)
+    set_open_file_lock = 37  # F_OFD_SETLK, which Python 3.9 has no name for
+    try:
+        fcntl.fcntl(descriptor, set_open_file_lock, wanted)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 # --- what runs here -------------------------------------------------------------------------
 
 
-def processes(proc="/proc"):
+def processes(proc: str = "/proc") -> dict[str, list[dict[str, Any]]]:
     """VM processes and provisioning under way, read from the process list alone."""
     machines, provisioning = [], []
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
@@ -222,7 +327,7 @@ def processes(proc="/proc"):
     return {"processes": machines, "provisioning": provisioning}
 
 
-def command_of(proc, pid):
+def command_of(proc: str, pid: int) -> list[str]:
     """The command line of a process; empty for a zombie, a kernel thread or one just gone."""
     try:
         with open(os.path.join(proc, str(pid), "cmdline"), "rb") as file:
@@ -231,7 +336,7 @@ def command_of(proc, pid):
         return []
 
 
-def is_capability_probe(words):
+def is_capability_probe(words: list[str]) -> bool:
     """libvirt asks a QEMU without a machine what it can do; that is no VM."""
     return any(
         word == "-machine" and following.split(",")[0] == "none"
@@ -239,24 +344,23 @@ def is_capability_probe(words):
     )
 
 
-def machine_of(pid, words):
-    """One VM process: pid, UUID and name as its command line gives them, incoming or not."""
+def machine_of(pid: int, words: list[str]) -> dict[str, Any]:
+    """One VM process: pid, UUID and name as its command line gives them."""
     uuid = value_after(words, "-uuid").lower()
     guest = re.match(r"(?:guest=)?((?:[^,]|,,)*)", value_after(words, "-name"))
     return {
         "pid": pid,
         "uuid": uuid if UUID.fullmatch(uuid) else None,
         "name": guest.group(1).replace(",,", ",") if guest else "",
-        "incoming": "-incoming" in words,
     }
 
 
-def value_after(words, option):
+def value_after(words: list[str], option: str) -> str:
     """The word after an option, or an empty one."""
     return next((after for word, after in zip(words, words[1:]) if word == option), "")
 
 
-def volumes_open_for_writing(proc, pid):
+def volumes_open_for_writing(proc: str, pid: int) -> list[str]:
     """Files and block devices that a libvirt daemon itself writes: an upload, a raw clone."""
     directory = os.path.join(proc, str(pid), "fd")
     try:
@@ -276,7 +380,7 @@ def volumes_open_for_writing(proc, pid):
     return sorted(found)
 
 
-def is_written(fdinfo):
+def is_written(fdinfo: str) -> bool:
     """Whether a descriptor is open for writing (the access mode is the lowest octal digit)."""
     with open(fdinfo, encoding="ascii") as file:
         for line in file:
@@ -285,14 +389,14 @@ def is_written(fdinfo):
     return False
 
 
-def is_volume(path):
+def is_volume(path: str) -> bool:
     """Not one of the daemon's own files. Names ending in .pid and .lock are its own as well."""
     if path.startswith(DAEMON_FILES) or path.startswith("/memfd:"):
         return False
-    return not path.split(" (deleted)")[0].endswith((".pid", ".lock", ".log"))
+    return not path.split(" (deleted)", maxsplit=1)[0].endswith((".pid", ".lock", ".log"))
 
 
-def status(state_dir=STATE_DIR):
+def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
     """The host as this program sees it: marker, epoch, hook, clock, boot."""
     import socket
 
@@ -313,20 +417,56 @@ def status(state_dir=STATE_DIR):
 # --- the command line -----------------------------------------------------------------------
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Run one verb and print its answer."""
     if os.path.basename(arguments[0]) not in ("furlough-host", "furlough_host.py"):
         return hook(arguments[1:], sys.stdin.buffer.read(LARGEST_XML))
-    try:
-        print(json.dumps(answer(arguments[1:])))
-    except Refusal as error:
-        return complain(3, error.code, error)
-    except (OSError, ValueError) as error:
-        return complain(1, "failed", error)
+    if arguments[1:] == ["session"]:
+        return session(sys.stdin, sys.stdout)
+    result = outcome(arguments[1:])
+    if "answer" in result:
+        print(json.dumps(result["answer"]))
+        return 0
+    print(json.dumps(result), file=sys.stderr)
+    return int(result["status"])
+
+
+def session(requests: IO[str], answers: IO[str]) -> int:
+    """Answer one line after another until the input ends."""
+    for line in requests:
+        try:
+            words = json.loads(line)
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("not a list of words")
+        except ValueError as error:
+            result = trouble(2, "usage", error)
+        else:
+            result = outcome(words)
+        answers.write(json.dumps(result) + "\n")
+        answers.flush()
     return 0
 
 
-def answer(words):
+def outcome(words: list[str]) -> dict[str, Any]:
+    """What one verb comes to, whatever happens in it."""
+    try:
+        return {"answer": answer(words)}
+    except Refusal as error:
+        return trouble(3, error.code, error)
+    except (OSError, ValueError) as error:
+        return trouble(1, "failed", error)
+    except SystemExit as error:  # argparse has said what is wrong, on standard error
+        if error.code == 0:
+            raise
+        return trouble(2, "usage", "malformed request")
+
+
+def trouble(status: int, code: str, why: object) -> dict[str, Any]:
+    """The answer to a request that was not carried out."""
+    return {"status": status, "code": code, "message": str(why)}
+
+
+def answer(words: list[str]) -> dict[str, Any]:
     """The verbs. Arguments are validated here, whoever called."""
     import argparse
 
@@ -334,6 +474,7 @@ def answer(words):
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("status", help="marker, epoch, hook, clock")
     verbs.add_parser("processes", help="VM processes and provisioning under way")
+    verbs.add_parser("session", help="answer requests on standard input, line by line")
     for verb, text in (("raise", "keep this host empty"), ("lower", "let VMs start again")):
         command = verbs.add_parser(verb, help=text)
         command.add_argument("--operation", type=matching(NAME), required=True)
@@ -342,30 +483,32 @@ def answer(words):
         if verb == "raise":
             command.add_argument("--admit", type=matching(UUID), action="append", default=[])
             command.add_argument("--only", type=matching(UUID))
+    command = verbs.add_parser("storage", help="one act of a storage proof")
+    command.add_argument("act", choices=STORAGE_ACTS)
+    command.add_argument("--path", type=matching(DIRECTORY), required=True)
+    command.add_argument("--token", type=matching(TOKEN), required=True)
     request = vars(parser.parse_args(words))
     verb = request.pop("verb")
+    if verb == "storage":
+        return storage(**request)
     if verb == "raise":
         return raise_marker(request)
     if verb == "lower":
         return lower_marker(request)
+    if verb == "session":
+        raise ValueError("a session cannot be asked for within a session")
     return status() if verb == "status" else processes()
 
 
-def matching(pattern):
+def matching(pattern: re.Pattern[str]) -> Callable[[str], str]:
     """An argument type: text that fits the pattern from end to end."""
 
-    def check(text):
+    def check(text: str) -> str:
         if not pattern.fullmatch(text):
             raise ValueError(text)
         return text
 
     return check
-
-
-def complain(code, name, error):
-    """One JSON document on standard error."""
-    print(json.dumps({"code": name, "message": str(error)}), file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

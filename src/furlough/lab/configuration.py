@@ -48,22 +48,34 @@ def hosts_file(blueprint: Blueprint) -> str:
 
 def furlough_toml(blueprint: Blueprint) -> str:
     """What `furlough serve` needs to know about this lab."""
+    trust = ""
     if blueprint.options.storage is Storage.NBD:
         place = f'kind = "nbd"\naddress = "{blueprint.switch_address}"'
     else:
         place = f'kind = "directory"\npath = "{SHARED_DIRECTORY}"'
+        # libvirt takes a directory for local; furlough proves that it is shared and locked.
+        trust = "trusts_own_proofs = true\n"
     head = f"""\
 # Written by `furlough lab up --name {blueprint.name}`; removed by `furlough lab down`.
 
+[engine]
+settle_window_s = {settle_window_s(blueprint.options.keepalive):.1f}
+
 [[cluster]]
 name = "{blueprint.name}"
-
+{trust}
 [[datastore]]
 name = "vms"
 cluster = "{blueprint.name}"
 {place}
 """
     return head + "".join(host_table(blueprint, host) for host in blueprint.hosts)
+
+
+def settle_window_s(keepalive: Keepalive | None) -> float:
+    """How long a migration in doubt may still change: the keepalive time and five seconds."""
+    wanted = keepalive or Keepalive(interval_s=5, count=5)
+    return wanted.interval_s * (wanted.count + 1) + 5.0
 
 
 def host_table(blueprint: Blueprint, host: HostPlan) -> str:

@@ -148,6 +148,7 @@ class Stage:
             address="192.0.2.1",
             shared=Proof.PROVEN,
             locked=locked,
+            proven_on=tuple(self.cluster.hosts),
         )
         hosts = [_enrolled(machine) for machine in self.cluster.hosts.values()]
         cluster = Cluster(name=CLUSTER, policy=self.setting.policy)

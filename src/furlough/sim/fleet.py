@@ -79,6 +79,7 @@ def _enrolment(names: list[HostName]) -> Enrolment:
                 address="192.0.2.1",
                 shared=Proof.PROVEN,
                 locked=Proof.PROVEN,
+                proven_on=tuple(names),
             )
         ],
         hosts=[

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 
-from furlough.core.enrolment import Enrolment
+from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Vm
 from furlough.core.looks import Job, Look, Presence, Why
@@ -20,6 +20,7 @@ from furlough.ports import (
     MigrationReport,
     Occupancy,
     Progress,
+    StorageProof,
 )
 from furlough.sim.cluster import Copy, SimCluster, SimHost
 from furlough.sim.faults import Faults
@@ -195,6 +196,15 @@ class SimHypervisor:
         if copy is None or not copy.is_persistent:
             raise Refused("vm.changed", f"VM {vm} is not persistent on {host}.")
         copy.has_autostart = on
+
+    async def prove_storage(
+        self, datastore: EnrolledDatastore, hosts: Sequence[HostName]
+    ) -> StorageProof:
+        for host in hosts:
+            self._cluster.check_answers(host)
+        return StorageProof(
+            is_shared=True, is_locked=datastore.name in self._cluster.locked_datastores
+        )
 
     # --- guard -----------------------------------------------------------------------------------
 

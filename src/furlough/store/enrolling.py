@@ -25,9 +25,19 @@ def put(connection: Connection, additions: Enrolment) -> None:
 
 
 def _put_datastore(connection: Connection, one: EnrolledDatastore) -> None:
-    reading.read_enrolment(connection).cluster(one.cluster)
+    enrolment = reading.read_enrolment(connection)
+    enrolment.cluster(one.cluster)
+    known = next((two for two in enrolment.datastores if two.name == one.name), None)
+    proven = known is not None and known.proven_on and not one.proven_on
+    if known is not None and proven and _place_of(known) == _place_of(one):
+        # Enrolled again: what was proven of it stays proven.
+        one = replace(one, shared=known.shared, locked=known.locked, proven_on=known.proven_on)
     body = {"cluster": one.cluster, "body": codec.DATASTORE.text(one)}
     _put(connection, datastore, one.name, body, {})
+
+
+def _place_of(one: EnrolledDatastore) -> tuple[object, ...]:
+    return one.kind, one.path, one.address
 
 
 def _put_host(connection: Connection, one: EnrolledHost) -> None:

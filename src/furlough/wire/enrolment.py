@@ -82,6 +82,7 @@ class DatastoreView(View):
     shared: Proof
     locked: Proof
     reason: str
+    proven_on: list[str]
 
 
 class HostBody(Body):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,7 +12,15 @@ import libvirt
 from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import HostName, VmId, parse_vm_id
 from furlough.core.looks import Look, Presence
-from furlough.drivers.libvirt import addresses, errors, inventory, migration, states
+from furlough.core.plan import Handover
+from furlough.drivers.libvirt import (
+    addresses,
+    errors,
+    inventory,
+    migration,
+    states,
+    storage_proof,
+)
 from furlough.drivers.libvirt.connection import HostLink
 from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of
 from furlough.errors import FurloughError, NotFound, Refused, Unreachable
@@ -25,6 +33,7 @@ from furlough.ports import (
     MigrationReport,
     Occupancy,
     Progress,
+    StorageProof,
 )
 
 T = TypeVar("T")
@@ -33,6 +42,7 @@ _MOST_HINTS = 10_000
 # `destroy` waits for a process that does not die at once; libvirt gives up after 40 s.
 _POWER_OFF_S = 60.0
 _SLOW_S = 60.0
+_STATISTICS_TRIES, _STATISTICS_PAUSE_S = 20, 0.01
 
 
 class _Site:
@@ -46,6 +56,11 @@ class _Site:
         # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
         self.stopped_at: dict[str, float] = {}
         self.completed: dict[str, Mapping[str, Any]] = {}
+
+    def close(self) -> None:
+        """Let go of the host."""
+        self.link.close()
+        self.program.close()
 
 
 class LibvirtHypervisor:
@@ -63,7 +78,7 @@ class LibvirtHypervisor:
         wanted = {host.name: host for host in enrolment.hosts}
         for name in list(self._sites):
             if name not in wanted or _moved(self._sites[name].host, wanted[name]):
-                self._sites.pop(name).link.close()
+                self._sites.pop(name).close()
         for name, host in wanted.items():
             if name in self._sites:
                 self._sites[name].host = host
@@ -82,7 +97,7 @@ class LibvirtHypervisor:
 
     async def close(self) -> None:
         for site in self._sites.values():
-            site.link.close()
+            site.close()
         self._sites.clear()
 
     # --- events --------------------------------------------------------------------------------
@@ -192,9 +207,19 @@ class LibvirtHypervisor:
             lambda connection: migration.migrate(connection, order, control, data),
             what=f"migration of {order.vm} from {order.source} to {order.target}",
         )
+        if order.handover is Handover.NORMAL:
+            await self._wait_for_statistics(source, order.vm)
         return migration.report_of(
             source.completed.pop(order.vm, None), source.stopped_at.pop(order.vm, None), notes
         )
+
+    async def _wait_for_statistics(self, site: _Site, vm: VmId) -> None:
+        """The job's statistics come as an event, perhaps a moment after the call has returned. The
+        VM runs, so that moment costs nothing; a held handover does not wait for it."""
+        for _ in range(_STATISTICS_TRIES):
+            if vm in site.completed:
+                return
+            await self._clock.sleep(_STATISTICS_PAUSE_S)
 
     async def abort(self, host: HostName, vm: VmId) -> None:
         await self._on_vm(host, vm, lambda domain: domain.abortJob(), "abort of its migration")
@@ -225,6 +250,11 @@ class LibvirtHypervisor:
 
     async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None:
         await self._on_vm(host, vm, lambda domain: domain.setAutostart(int(on)), "autostart")
+
+    async def prove_storage(
+        self, datastore: EnrolledDatastore, hosts: Sequence[HostName]
+    ) -> StorageProof:
+        return await storage_proof.prove(datastore, [self._site(host).program for host in hosts])
 
     # --- guard -----------------------------------------------------------------------------------
 

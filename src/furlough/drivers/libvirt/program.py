@@ -1,7 +1,8 @@
-"""furlough-host, from our side: one call, one JSON document, a deadline.
+"""furlough-host, from our side: one session per host, one line per request, a deadline each.
 
-It is run in a lab host's namespaces or on this very machine. Arguments are a vector, never a
-shell's; every one is of a fixed alphabet, and the program checks them again.
+A session saves the start of a process for every look, which would lengthen the pause of every
+held handover. It runs in a lab host's namespaces or on this very machine. Requests are vectors of
+words, never a shell's; every word is of a fixed alphabet, and the program checks it again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from furlough.core.enrolment import EnrolledHost, Program
-from furlough.core.ids import OperationId, parse_operation_id, parse_vm_id
+from furlough.core.ids import HostName, OperationId, parse_operation_id, parse_vm_id
 from furlough.errors import Invalid, Refused, Unreachable
 from furlough.ports import Marker
 
@@ -24,7 +25,8 @@ LABS = Path("/run/furlough-lab")
 _PYTHON = ("/usr/bin/python3", "-IS", PATH)
 _WITHIN_S = 15.0
 _REFUSED = 3
-_SAFE = re.compile(r"[A-Za-z0-9._:-]+|--[a-z-]+")
+_LONGEST_LINE = 8 << 20
+_SAFE = re.compile(r"[A-Za-z0-9._:/ -]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,16 @@ class HostProgram:
 
     def __init__(self, host: EnrolledHost) -> None:
         self._host = host
+        self._session: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def is_enrolled(self) -> bool:
         return self._host.program is not Program.NONE
+
+    @property
+    def name(self) -> HostName:
+        return self._host.name
 
     async def status(self) -> Mapping[str, Any]:
         """Marker, epoch, hook, clock, interfaces."""
@@ -68,27 +76,65 @@ class HostProgram:
         """Gone when it returns."""
         await self._run("lower", *_owner(marker))
 
+    async def on_storage(self, act: str, path: str, token: str) -> Mapping[str, bool]:
+        """One act of a storage proof in a directory."""
+        found: Mapping[str, bool] = await self._run(
+            "storage", act, "--path", path, "--token", token
+        )
+        return found
+
     async def _run(self, *words: str) -> Any:
-        """Run one verb. `Unreachable` where it does not answer, `Refused` where it refuses."""
+        """Ask for one verb. `Unreachable` where nobody answers, `Refused` where it refuses."""
         for word in words:
             if not _SAFE.fullmatch(word):
                 raise Invalid("program.argument", f"{word!r} is no argument for furlough-host.")
-        process = await asyncio.create_subprocess_exec(
+        async with self._turn:
+            try:
+                async with asyncio.timeout(_WITHIN_S):
+                    result = await self._ask(words)
+            except TimeoutError as error:
+                self.close()
+                raise self._silence(f"no answer within {_WITHIN_S:.0f} s") from error
+            except (OSError, ValueError) as error:
+                self.close()
+                raise self._silence(f"its session broke ({error})") from error
+        if "answer" in result:
+            return result["answer"]
+        words_of_it = f"furlough-host on {self._host.name}: {result.get('message')}."
+        if result.get("status") == _REFUSED:
+            raise Refused("guard.refused", words_of_it)
+        raise Unreachable("guard.missing", words_of_it)
+
+    async def _ask(self, words: Sequence[str]) -> dict[str, Any]:
+        """One line there, one line back, in a session that is opened when it is needed."""
+        if self._session is None or self._session.returncode is not None:
+            self._session = await self._open()
+        wanted, given = self._session.stdin, self._session.stdout
+        if wanted is None or given is None:
+            raise ConnectionError("no pipes")
+        wanted.write(json.dumps(list(words)).encode() + b"\n")
+        await wanted.drain()
+        line = await given.readline()
+        result = json.loads(line) if line else None
+        if not isinstance(result, dict):
+            raise ConnectionError("it ended")
+        return result
+
+    async def _open(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *self._way(),
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
+            "session",
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=_LONGEST_LINE,
         )
-        try:
-            async with asyncio.timeout(_WITHIN_S):
-                output, complaint = await process.communicate()
-        except TimeoutError as error:
-            process.kill()
-            raise self._silence(f"no answer within {_WITHIN_S:.0f} s") from error
-        if process.returncode == 0:
-            return json.loads(output)
-        raise self._trouble(process.returncode, complaint.decode(errors="replace").strip())
+
+    def close(self) -> None:
+        """End the session; the next request opens a new one."""
+        session, self._session = self._session, None
+        if session is not None and session.returncode is None:
+            session.kill()
 
     def _way(self) -> Sequence[str]:
         """The command that runs furlough-host there."""
@@ -102,15 +148,6 @@ class HostProgram:
                 raise self._silence("its namespaces are gone") from error
             return ("nsenter", "--target", str(pid), "--all", "--", *_PYTHON)
         raise self._silence("no way to it is enrolled")
-
-    def _trouble(self, status: int | None, complaint: str) -> Refused | Unreachable:
-        try:
-            message = json.loads(complaint)["message"]
-        except (ValueError, KeyError, TypeError):
-            message = complaint[-200:] or f"exit status {status}"
-        if status == _REFUSED:
-            return Refused("guard.refused", f"furlough-host on {self._host.name}: {message}.")
-        return self._silence(message)
 
     def _silence(self, why: str) -> Unreachable:
         return Unreachable(

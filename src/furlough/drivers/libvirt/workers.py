@@ -10,7 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -23,8 +23,8 @@ class Workers:
     def __init__(self, name: str, most: int) -> None:
         self._name = name
         self._most = most
-        self._idle = 0
         self._started = 0
+        self._unfinished = 0
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = (
             queue.SimpleQueue()
@@ -33,8 +33,14 @@ class Workers:
     async def call(self, work: Callable[[], T]) -> T:
         """Run `work` in one of the threads. If the caller gives up, the thread goes on."""
         future: Future[T] = Future()
+        with self._lock:
+            self._unfinished += 1
+            # One thread per call that is not over, so that no call waits for another one.
+            if self._unfinished > self._started and self._started < self._most:
+                self._started += 1
+                name = f"{self._name}-{self._started}"
+                threading.Thread(target=self._run, name=name, daemon=True).start()
         self._work.put((future, work))
-        self._start_one_if_needed()
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
@@ -42,30 +48,24 @@ class Workers:
         for _ in range(self._started):
             self._work.put(None)
 
-    def _start_one_if_needed(self) -> None:
-        with self._lock:
-            if self._idle == 0 and self._started < self._most:
-                self._started += 1
-                name = f"{self._name}-{self._started}"
-                threading.Thread(target=self._run, name=name, daemon=True).start()
-
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            item = self._work.get()
-            with self._lock:
-                self._idle -= 1
-            if item is None:
-                return
+        while (item := self._work.get()) is not None:
             future, work = item
-            if not future.set_running_or_notify_cancel():
-                continue
             try:
-                result = work()
-            except BaseException as error:  # noqa: BLE001  # handed to whoever waits
-                with suppress(Exception):
-                    future.set_exception(error)
-            else:
-                with suppress(Exception):
-                    future.set_result(result)
+                if future.set_running_or_notify_cancel():
+                    _settle(future, work)
+            finally:
+                with self._lock:
+                    self._unfinished -= 1
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    """Run `work` and hand over what comes of it; nobody may be waiting any more."""
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001  # handed to whoever waits
+        with suppress(InvalidStateError):
+            future.set_exception(error)
+    else:
+        with suppress(InvalidStateError):
+            future.set_result(result)

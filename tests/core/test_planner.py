@@ -1,0 +1,305 @@
+"""Planning: every VM that has to leave is in the plan once, with its targets, or named as left."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from furlough.core.capacity import rooms
+from furlough.core.ids import HostName
+from furlough.core.inventory import Inventory, Proof
+from furlough.core.placement import place
+from furlough.core.plan import Handover, Method, OperationKind, Plan
+from furlough.core.planner import (
+    before,
+    plan_action,
+    plan_enter,
+    plan_migration,
+    plan_power,
+    plan_remainder,
+)
+from furlough.core.policy import EnterOptions
+from furlough.core.prechecks import assess
+from furlough.core.states import HostMode, Power
+from tests.core.builders import (
+    C1,
+    C2,
+    H1,
+    H2,
+    H3,
+    a_cluster,
+    a_datastore,
+    a_host,
+    a_vm,
+    an_inventory,
+    load,
+    planned,
+    repeatable,
+    vm_id,
+)
+
+
+def _plan(inventory: Inventory, *hosts: HostName) -> Plan:
+    """The plan that enters these hosts, h1 if none is named."""
+    leaving = hosts or (H1,)
+    return plan_enter(inventory, leaving, assess(inventory, leaving, EnterOptions()))
+
+
+def _migration(inventory: Inventory) -> Plan:
+    """The plan that moves VM 1, as its owner asked for."""
+    vm = inventory.vm(vm_id(1))
+    hosts = [host for host in inventory.hosts if host.name != vm.host]
+    placement = place([vm], hosts, rooms(inventory, hosts), inventory)
+    return plan_migration(vm, placement, inventory)
+
+
+# --- entering ----------------------------------------------------------------------------------
+
+
+def test_a_host_is_guarded_then_emptied_and_then_proven_empty() -> None:
+    plan = _plan(an_inventory([a_vm(1), a_vm(2)]))
+    assert (plan.kind, plan.hosts) == (OperationKind.ENTER, (H1,))
+    assert [(step.number, step.method) for step in plan.steps] == [
+        (1, Method.RAISE_GUARD),
+        (2, Method.LIVE),
+        (3, Method.LIVE),
+        (4, Method.CONFIRM_EMPTY),
+    ]
+    waves = [step.wave for step in plan.steps]
+    assert waves[0] < waves[1] == waves[2] < waves[3]
+
+
+def test_an_empty_host_is_guarded_and_proven_empty_all_the_same() -> None:
+    methods = [step.method for step in _plan(an_inventory()).steps]
+    assert methods == [Method.RAISE_GUARD, Method.CONFIRM_EMPTY]
+
+
+def test_vms_that_are_off_stay_where_they_are() -> None:
+    plan = _plan(an_inventory([a_vm(1, power=Power.SHUT_OFF), a_vm(2)]))
+    assert [step.vm for step in plan.migrations] == [vm_id(2)]
+    assert plan.unplaced == ()
+
+
+def test_the_largest_vm_leaves_first() -> None:
+    vms = [a_vm(1, memory_mib=1024), a_vm(2, memory_mib=8192), a_vm(3, memory_mib=4096)]
+    assert [step.vm for step in _plan(an_inventory(vms)).migrations] == [
+        vm_id(2),
+        vm_id(3),
+        vm_id(1),
+    ]
+
+
+def test_equal_vms_leave_in_the_order_of_their_names() -> None:
+    vms = [a_vm(1, name="web-b"), a_vm(2, name="web-a"), a_vm(3, name="web-a", host=H2)]
+    inventory = an_inventory(vms[:2])
+    assert [step.vm_name for step in _plan(inventory).migrations] == ["web-a", "web-b"]
+
+
+def test_a_move_says_all_that_the_engine_needs_to_know() -> None:
+    vm = a_vm(1, memory_mib=2048, vcpus=3, has_autostart=True, is_persistent=False)
+    (move,) = _plan(an_inventory([vm])).migrations
+    assert (move.host, move.source, move.targets) == (H1, H1, (H2, H3))
+    assert (move.vm, move.vm_name) == (vm_id(1), "vm1")
+    assert move.load == load(2048, 3)
+    assert move.before == before(vm)
+    assert (move.before.has_autostart, move.before.is_persistent) == (True, False)
+    assert move.handover is Handover.NORMAL
+    assert not move.waives_storage_check
+    assert (move.sent_mib, move.downtime_ms) == (2048, 100)
+    assert move.duration_s > 1
+
+
+def test_a_paused_vm_is_to_be_paused_afterwards() -> None:
+    (move,) = _plan(an_inventory([a_vm(1, power=Power.PAUSED)])).migrations
+    assert move.before.power is Power.PAUSED
+
+
+def test_without_a_proven_lock_the_plan_says_held_handover() -> None:
+    datastores = [a_datastore(locked=Proof.DECLARED)]
+    (move,) = _plan(an_inventory([a_vm(1)], datastores=datastores)).migrations
+    assert move.handover is Handover.HELD
+
+
+def test_waiving_the_storage_check_is_a_decision_of_the_plan() -> None:
+    clusters = [a_cluster(trusts_own_proofs=True)]
+    (move,) = _plan(an_inventory([a_vm(1)], clusters=clusters)).migrations
+    assert move.waives_storage_check
+
+
+def test_a_vm_that_fits_nowhere_is_named_with_a_reason_for_every_host() -> None:
+    plan = _plan(an_inventory([a_vm(1, networks=["dmz"]), a_vm(2)]))
+    assert [step.vm for step in plan.migrations] == [vm_id(2)]
+    (left,) = plan.unplaced
+    assert (left.vm, left.vm_name) == (vm_id(1), "vm1")
+    assert left.reasons == {H2: ("it has no network dmz",), H3: ("it has no network dmz",)}
+
+
+def test_hosts_that_leave_together_are_no_targets_for_each_other() -> None:
+    inventory = an_inventory([a_vm(1, host=H1), a_vm(2, host=H2)])
+    plan = _plan(inventory, H1, H2)
+    assert {step.targets for step in plan.migrations} == {(H3,)}
+    assert [(step.host, step.method) for step in plan.steps] == [
+        (host, method)
+        for host in (H1, H2)
+        for method in (Method.RAISE_GUARD, Method.LIVE, Method.CONFIRM_EMPTY)
+    ]
+    assert [step.number for step in plan.steps] == [1, 2, 3, 4, 5, 6]
+
+
+# --- estimates ---------------------------------------------------------------------------------
+
+
+def test_the_moves_out_of_one_host_are_shown_one_after_another() -> None:
+    vms = [a_vm(number, memory_mib=4096) for number in (1, 2, 3)]
+    moves = _plan(an_inventory(vms)).migrations
+    assert moves[0].start_s == 0
+    for one, following in pairwise(moves):
+        assert following.start_s == pytest.approx(one.start_s + one.duration_s, abs=0.01)
+
+
+def test_hosts_that_leave_together_empty_at_the_same_time() -> None:
+    inventory = an_inventory([a_vm(1, host=H1), a_vm(2, host=H2)])
+    assert [step.start_s for step in _plan(inventory, H1, H2).migrations] == [0, 0]
+
+
+def test_the_slowest_host_sets_the_time_of_the_whole_plan() -> None:
+    inventory = an_inventory(
+        [a_vm(1, host=H1), a_vm(2, host=H2)],
+        hosts=[a_host(H1), a_host(H2, link_mbit_s=1000), a_host(H3)],
+    )
+    both, slow, fast = _plan(inventory, H1, H2), _plan(inventory, H2), _plan(inventory, H1)
+    assert both.eta.high == slow.eta.high > fast.eta.high
+    assert both.eta.low == slow.eta.low > fast.eta.low
+
+
+def test_a_plan_that_moves_nobody_takes_no_time() -> None:
+    assert _plan(an_inventory()).eta.high == 0
+
+
+def test_the_load_after_is_that_of_the_hosts_that_stay() -> None:
+    vms = [a_vm(1, memory_mib=16384), a_vm(2, memory_mib=16384), a_vm(9, host=H2, memory_mib=1024)]
+    after = _plan(an_inventory(vms)).load_after
+    assert after.max == pytest.approx(17408 / 65536, abs=1e-4)
+    assert after.sd == pytest.approx(512 / 65536, abs=1e-4)
+
+
+def test_vms_that_are_off_and_hosts_of_other_clusters_do_not_count_in_the_load_after() -> None:
+    inventory = an_inventory(
+        [a_vm(1, host=H2, power=Power.SHUT_OFF), a_vm(2, host=H3)],
+        hosts=[a_host(H1), a_host(H2), a_host(H3, cluster=C2)],
+        clusters=[a_cluster(C1), a_cluster(C2)],
+    )
+    assert _plan(inventory).load_after.max == 0
+
+
+def test_when_nobody_stays_there_is_no_load_to_speak_of() -> None:
+    after = _plan(an_inventory(hosts=[a_host(H1)])).load_after
+    assert (after.max, after.sd) == (0, 0)
+
+
+# --- other requests ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (OperationKind.SHUT_DOWN_VM, Method.SHUT_DOWN),
+        (OperationKind.POWER_OFF_VM, Method.POWER_OFF),
+    ],
+)
+def test_stopping_a_vm_needs_no_room_anywhere(kind: OperationKind, method: Method) -> None:
+    (step,) = plan_power(kind, a_vm(1, host=H2)).steps
+    assert (step.method, step.host, step.source) == (method, H2, H2)
+    assert (step.targets, step.load) == ((), load(0, 0))
+
+
+def test_starting_a_vm_takes_room_on_its_host() -> None:
+    vm = a_vm(1, host=H2, power=Power.SHUT_OFF)
+    plan = plan_power(OperationKind.START_VM, vm)
+    (step,) = plan.steps
+    assert (plan.kind, plan.hosts) == (OperationKind.START_VM, (H2,))
+    assert (step.method, step.targets, step.load) == (Method.START, (H2,), load(4096, 2))
+    assert step.before.power is Power.SHUT_OFF
+
+
+def test_moving_one_vm_is_a_plan_of_one_step() -> None:
+    plan = _migration(an_inventory([a_vm(1), a_vm(2)]))
+    assert (plan.kind, plan.hosts) == (OperationKind.MIGRATE_VM, (H1,))
+    assert [(step.vm, step.targets) for step in plan.steps] == [(vm_id(1), (H2, H3))]
+
+
+def test_vms_that_appeared_later_get_steps_that_are_numbered_on() -> None:
+    newcomers = [a_vm(8, memory_mib=1024), a_vm(9, memory_mib=2048)]
+    inventory = an_inventory(newcomers)
+    targets = [inventory.host(H2), inventory.host(H3)]
+    placement = place(newcomers, targets, rooms(inventory, targets), inventory)
+    steps = plan_remainder(inventory, newcomers, placement, first=5)
+    assert [(step.number, step.vm) for step in steps] == [(5, vm_id(9)), (6, vm_id(8))]
+    moves = _plan(inventory).migrations
+    assert {step.wave for step in steps} == {step.wave for step in moves}
+
+
+def test_a_plan_of_given_steps_numbers_them() -> None:
+    step = planned(0, Method.LOWER_GUARD, H2)
+    plan = plan_action(OperationKind.UNCORDON, H2, [step])
+    assert (plan.kind, plan.hosts) == (OperationKind.UNCORDON, (H2,))
+    assert [one.number for one in plan.steps] == [1]
+
+
+# --- properties --------------------------------------------------------------------------------
+
+
+@repeatable
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([H1, H1, H2]),
+            st.sampled_from([512, 9000, 40_000, 70_000]),
+            st.sampled_from(Power),
+        ),
+        max_size=10,
+    )
+)
+def test_every_vm_with_a_process_is_moved_or_named_and_nobody_else_is(
+    shapes: list[tuple[HostName, int, Power]],
+) -> None:
+    vms = [
+        a_vm(number, host=host, memory_mib=memory_mib, power=power)
+        for number, (host, memory_mib, power) in enumerate(shapes, 1)
+    ]
+    inventory = an_inventory(vms)
+    plan = _plan(inventory)
+    moved = [step.vm for step in plan.migrations]
+    named = [one.vm for one in plan.unplaced]
+    assert sorted([*moved, *named], key=str) == sorted(
+        vm.id for vm in vms if vm.is_active and vm.host == H1
+    )
+    for step in plan.migrations:
+        assert step.source == H1
+        assert H1 not in step.targets
+        assert all(inventory.host(one).mode is HostMode.AVAILABLE for one in step.targets)
+    assert [step.number for step in plan.steps] == list(range(1, len(plan.steps) + 1))
+
+
+# --- not yet as it should be (each is explained where it is marked) ------------------------------
+
+
+@pytest.mark.xfail(
+    reason="planner._timed lets the moves of a source follow one another, set-ups included, while "
+    "the eta hides set-ups behind copying: many small VMs 'start' after the plan is over"
+)
+def test_no_step_is_expected_to_start_after_the_latest_end_of_the_plan() -> None:
+    plan = _plan(an_inventory([a_vm(number, memory_mib=16) for number in range(1, 21)]))
+    assert plan.migrations[-1].start_s <= plan.eta.high
+
+
+@pytest.mark.xfail(
+    reason="planner._load_after takes the host of a single migration for one that leaves: its load "
+    "is missing from the 'hosts that stay'"
+)
+def test_a_host_that_only_gives_away_one_vm_stays_and_counts_in_the_load_after() -> None:
+    vms = [a_vm(1, memory_mib=1024), a_vm(2, memory_mib=32768)]
+    assert _migration(an_inventory(vms)).load_after.max == 0.5
