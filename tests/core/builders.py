@@ -44,7 +44,7 @@ OPERATION = OperationId("op-7")
 LAN, STORE, CPU = "lan", "images", "EPYC"
 
 # Properties are checked on the same examples in every run.
-repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=150)
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
 def later(seconds: float) -> datetime:

@@ -31,6 +31,7 @@ from tests.core.builders import (
     H1,
     H2,
     H3,
+    H4,
     a_cluster,
     a_host,
     a_vm,
@@ -120,6 +121,13 @@ def test_hosts_asked_for_together_count_together() -> None:
 
 def test_a_host_that_is_away_already_is_not_counted_twice_when_it_is_asked_for() -> None:
     check_most_away([H1], _standings(_standing(H1, HostMode.ENTERING)), {C1: 1})
+
+
+def test_the_hosts_that_are_away_are_named_in_order() -> None:
+    hosts = [H4, H3, H2]
+    standings = _standings(_standing(H1), *(_standing(one, HostMode.ENTERING) for one in hosts))
+    with pytest.raises(Conflict, match=r"allows 3 host\(s\) away at a time; away: h2, h3, h4\."):
+        check_most_away([H1], standings, {C1: 3})
 
 
 def test_a_cluster_of_which_nothing_is_said_lets_one_host_go() -> None:
@@ -243,7 +251,8 @@ def _flight(source: HostName, target: HostName, cluster: ClusterName = C1) -> Fl
         ([_flight(H3, H3)], Limits(per_source=9, per_target=9, per_cluster=1), False),
         ([_flight(H2, H1)], Limits(per_source=1, per_target=1, per_cluster=9), True),
         ([_flight(H3, H3, C2)], Limits(per_source=1, per_target=1, per_cluster=1), True),
-        ([_flight(H1, H3)], Limits(per_source=2, per_target=1, per_cluster=2), True),
+        ([_flight(H1, H2)], Limits(per_source=2, per_target=2, per_cluster=2), True),
+        ([_flight(H1, H2)] * 2, Limits(per_source=3, per_target=3, per_cluster=2), False),
     ],
     ids=[
         "nothing flies",
@@ -252,7 +261,8 @@ def _flight(source: HostName, target: HostName, cluster: ClusterName = C1) -> Fl
         "cluster is busy",
         "the other way round",
         "another cluster",
-        "one below the limit",
+        "one below all limits",
+        "two at the limit of the cluster",
     ],
 )
 def test_a_migration_from_h1_to_h2_starts_only_within_all_limits(

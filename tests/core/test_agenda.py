@@ -681,7 +681,7 @@ _KINDS = st.sampled_from([ENTER, EXIT])
 _HOSTS = st.sampled_from([(H1,), (H1, H2)])
 
 
-@settings(repeatable, max_examples=100)
+@settings(repeatable, max_examples=80)
 @given(kind=_KINDS, hosts=_HOSTS, vms=st.integers(0, 3), draw=st.data())
 def test_every_operation_ends_whatever_becomes_of_its_steps(
     kind: OperationKind, hosts: tuple[HostName, ...], vms: int, draw: st.DataObject
@@ -695,7 +695,7 @@ def test_every_operation_ends_whatever_becomes_of_its_steps(
     pytest.fail("it does not come to an end")
 
 
-@settings(repeatable, max_examples=100)
+@settings(repeatable, max_examples=80)
 @given(
     kind=_KINDS,
     hosts=_HOSTS,

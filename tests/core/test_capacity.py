@@ -49,7 +49,7 @@ def test_the_host_itself_keeps_its_reserved_memory_and_the_ceiling_counts_on_the
 
 def test_a_host_that_reserves_more_memory_than_it_has_takes_no_vm() -> None:
     host = a_host(memory_mib=1_000, reserved_memory_mib=2_000)
-    assert limit_of(host, ClusterPolicy()).memory_mib == 0
+    assert limit_of(host, ClusterPolicy(memory_ceiling=1.0)).memory_mib == 0
 
 
 @pytest.mark.parametrize("power", [one for one in Power if one is not Power.SHUT_OFF])

@@ -21,8 +21,8 @@ def _reasons(
     return [(one.cause.value, one.message) for one in _against(target, vm, source, *others)]
 
 
-def test_nothing_stands_against_an_ordinary_vm_on_an_equal_host() -> None:
-    assert _reasons(a_host(H2), a_vm()) == []
+def test_nothing_stands_against_an_ordinary_vm_on_an_equal_host_with_vms_of_its_own() -> None:
+    assert _reasons(a_host(H2), a_vm(1), None, a_vm(2, host=H2)) == []
 
 
 @pytest.mark.parametrize("mode", [one for one in HostMode if one is not HostMode.AVAILABLE])
@@ -75,9 +75,12 @@ def test_each_missing_network_is_named_once() -> None:
 
 
 def test_a_vm_with_a_device_goes_only_where_that_device_is() -> None:
-    vm = a_vm(devices=["gpu-a"])
-    assert _reasons(a_host(H2), vm) == [("device", "it has no device gpu-a")]
-    assert _reasons(a_host(H2, devices=["gpu-a", "gpu-b"]), vm) == []
+    vm = a_vm(devices=["gpu-b", "gpu-c", "gpu-a"])
+    assert _reasons(a_host(H2, devices=["gpu-b"]), vm) == [
+        ("device", "it has no device gpu-a"),
+        ("device", "it has no device gpu-c"),
+    ]
+    assert _reasons(a_host(H2, devices=["gpu-c", "gpu-a", "gpu-b"]), vm) == []
 
 
 def test_a_host_that_has_another_vm_of_the_same_name_is_no_target() -> None:

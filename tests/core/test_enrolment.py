@@ -18,11 +18,12 @@ from furlough.core.enrolment import (
     check_datastore,
     check_host,
     facts_of,
+    users_of,
 )
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Datastore, Proof
 from furlough.errors import Invalid, NotFound
-from tests.core.builders import C1, C2, H1, H2, a_cluster, repeatable
+from tests.core.builders import C1, C2, H1, H2, H3, a_cluster, repeatable
 
 HOST = EnrolledHost(name=H1, cluster=C1, address="10.0.0.1")
 DIRECTORY = EnrolledDatastore(
@@ -243,11 +244,35 @@ def test_a_server_holds_no_file() -> None:
     assert not SERVER.holds(path="/srv/images/vda.qcow2")
 
 
-def test_planning_learns_of_a_datastore_what_is_known_about_sharing_and_locking() -> None:
-    enrolled = replace(DIRECTORY, shared=Proof.PROVEN, locked=Proof.DECLARED, reason="sanlock")
-    assert facts_of(enrolled) == Datastore(
-        name="images", shared=Proof.PROVEN, locked=Proof.DECLARED
+_PROVEN = replace(DIRECTORY, shared=Proof.PROVEN, locked=Proof.PROVEN, proven_on=(H1, H2))
+_USERS = [replace(HOST, name=name, datastores=(DIRECTORY.name,)) for name in (H1, H2, H3)]
+
+
+def test_planning_trusts_a_proof_in_which_every_host_that_lists_the_datastore_took_part() -> None:
+    assert facts_of(_PROVEN, _USERS[:2]) == Datastore(
+        name="images", shared=Proof.PROVEN, locked=Proof.PROVEN
     )
+    assert facts_of(_PROVEN, _USERS[:1]).locked is Proof.PROVEN
+
+
+def test_a_host_that_came_after_the_proof_may_see_something_else_so_the_proof_is_void() -> None:
+    assert facts_of(_PROVEN, _USERS) == Datastore(name="images")
+
+
+def test_a_host_that_does_not_list_the_datastore_does_not_matter_to_its_proof() -> None:
+    other = replace(HOST, name=H3, datastores=("elsewhere",))
+    assert users_of(_PROVEN, [*_USERS[:2], other]) == [H1, H2]
+    assert facts_of(_PROVEN, [*_USERS[:2], other]).shared is Proof.PROVEN
+
+
+def test_of_a_datastore_that_was_just_enrolled_nothing_is_known() -> None:
+    assert facts_of(DIRECTORY, []) == Datastore(name="images")
+
+
+def test_what_the_operator_declared_stays_declared_whatever_hosts_there_are() -> None:
+    declared = replace(DIRECTORY, shared=Proof.DECLARED, locked=Proof.UNKNOWN, reason="NFS")
+    assert facts_of(declared, _USERS).shared is Proof.DECLARED
+    assert facts_of(declared, _USERS).locked is Proof.UNKNOWN
 
 
 # --- look-ups ----------------------------------------------------------------------------------

@@ -72,6 +72,16 @@ def test_a_declaration_never_waives_the_storage_check(shared: Proof, locked: Pro
     assert not waives_storage_check(vm, inventory)
 
 
+def test_one_unproven_datastore_among_proven_ones_forbids_waiving_the_storage_check() -> None:
+    vm = a_vm(disks=[a_disk("vda"), a_disk("vdb", datastore="fast")])
+    inventory = an_inventory(
+        [vm],
+        clusters=[a_cluster(trusts_own_proofs=True)],
+        datastores=[a_datastore(), a_datastore("fast", locked=Proof.DECLARED)],
+    )
+    assert not waives_storage_check(vm, inventory)
+
+
 def test_a_disk_outside_all_datastores_forbids_waiving_the_storage_check() -> None:
     vm = a_vm(disks=[a_disk("vda"), a_disk("vdb", datastore=None)])
     inventory = an_inventory([vm], clusters=[a_cluster(trusts_own_proofs=True)])

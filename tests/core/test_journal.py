@@ -429,7 +429,9 @@ def test_a_target_that_refused_before_the_start_is_on_record_as_an_attempt() -> 
     refusal = StepFailed(step=2, failure=a_failure("target.refused"), target=H2, not_before=NOW)
     step = after(running(PLAN), refusal).step(2)
     assert step.state is StepState.PENDING
-    assert [attempt.target for attempt in step.attempts] == [H2]
+    (attempt,) = step.attempts
+    assert attempt.target == H2
+    assert attempt.epoch == 0, "nothing was sent to a host, so it was under no epoch"
     assert step.next_target == H3
 
 
@@ -439,6 +441,12 @@ def test_a_step_that_failed_for_good_says_what_became_of_its_vm() -> None:
     step = after(_of_step("started"), end, at=later(7)).step(2)
     assert (step.state, step.outcome, step.where) == (StepState.FAILED, Outcome.DIED, H1)
     assert (step.failure, step.evidence, step.ended_at) == (failure, EVIDENCE, later(7))
+
+
+def test_of_a_step_of_which_nothing_else_is_said_the_vm_has_stayed() -> None:
+    failed = after(_of_step("started"), StepFailed(step=2, failure=a_failure()))
+    assert failed.step(2).outcome is Outcome.STAYED
+    assert _of_step("succeeded").step(2).outcome is Outcome.PENDING
 
 
 def test_a_skipped_step_says_why_and_that_its_vm_stayed_where_it_was() -> None:

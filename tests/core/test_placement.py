@@ -63,6 +63,35 @@ def test_a_bigger_host_takes_more_than_a_small_one() -> None:
     assert arriving[H3].memory_mib == 3 * arriving[H2].memory_mib
 
 
+def test_a_vm_goes_to_the_host_that_it_fills_least_and_not_to_the_emptiest() -> None:
+    """10 % used would become 60 %; 25 % used becomes 38 %."""
+    targets = [a_host(H2, memory_mib=10_000), a_host(H3, memory_mib=40_000)]
+    residents = [a_vm(8, host=H2, memory_mib=1000), a_vm(9, host=H3, memory_mib=10_000)]
+    placement = _placed([a_vm(1, memory_mib=5000)], targets, residents)
+    assert _chosen(placement) == {vm_id(1): H3}
+
+
+def test_memory_decides_before_processors_do() -> None:
+    """h2 has half of its memory in use, h3 a fifth of it but most of its vCPUs."""
+    targets = [a_host(H2, memory_mib=10_000, cpus=25), a_host(H3, memory_mib=10_000, cpus=25)]
+    residents = [
+        a_vm(8, host=H2, memory_mib=5000, vcpus=0),
+        a_vm(9, host=H3, memory_mib=2000, vcpus=60),
+    ]
+    placement = _placed([a_vm(1, memory_mib=600, vcpus=6)], targets, residents)
+    assert _chosen(placement) == {vm_id(1): H3}
+
+
+def test_processors_decide_where_memory_is_nearly_level() -> None:
+    targets = [a_host(H2, memory_mib=10_000, cpus=25), a_host(H3, memory_mib=10_000, cpus=25)]
+    residents = [
+        a_vm(8, host=H2, memory_mib=3000, vcpus=0),
+        a_vm(9, host=H3, memory_mib=2500, vcpus=90),
+    ]
+    placement = _placed([a_vm(1, memory_mib=600, vcpus=6)], targets, residents)
+    assert _chosen(placement) == {vm_id(1): H2}
+
+
 def test_the_vm_with_the_fewest_hosts_to_choose_from_is_placed_first() -> None:
     picky = a_vm(1, memory_mib=4096, networks=["dmz"])
     easy = a_vm(2, memory_mib=8192)

@@ -417,6 +417,19 @@ def test_a_process_left_on_the_target_keeps_the_source_from_being_resumed() -> N
     assert (ruling.conclusion, ruling.act) == (Conclusion.WAIT, None)
 
 
+@pytest.mark.parametrize("presence", [ABSENT, SHUT_OFF])
+def test_nothing_is_said_of_a_process_on_the_target_where_there_is_none(
+    presence: Presence,
+) -> None:
+    meaning = rule(_source(RUNNING), _target(presence), NORMAL).meaning
+    assert meaning == "it stayed on the source, running"
+
+
+def test_a_source_that_does_not_list_the_vm_any_more_cannot_say_how_it_stopped() -> None:
+    ruling = rule(_source(ABSENT, Why.SHUTDOWN), _target(ABSENT), NORMAL)
+    assert ruling.conclusion is Conclusion.GONE
+
+
 def test_a_dead_process_left_on_the_target_is_mentioned_when_the_vm_runs_at_home() -> None:
     """F038: the target's daemon was killed; its orphan is not the VM, and must not be forgotten."""
     ruling = rule(_source(RUNNING), _target(ABSENT, has_process=True), NORMAL)
@@ -470,7 +483,7 @@ def test_a_definition_on_the_target_that_is_not_ours_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("trail", "never_ran"),
     [
-        (NORMAL, False),
+        (Trail(call=Call.UNKNOWN, handover=Handover.NORMAL), False),
         (HELD, True),
         (WAS_PAUSED, True),
         (_trail(Act.RESUME_TARGET, handover=Handover.HELD), False),
@@ -771,7 +784,7 @@ _TRAILS = st.builds(
 )
 
 
-@settings(repeatable, max_examples=300)
+@settings(repeatable, max_examples=200)
 @given(_LOOKS, _LOOKS, _TRAILS)
 def test_not_even_looks_that_make_no_sense_lead_to_an_act_without_evidence(
     source: Look, target: Look, trail: Trail

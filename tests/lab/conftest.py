@@ -9,12 +9,13 @@ import pytest
 
 from furlough.errors import Refused
 from furlough.lab import requirements
-from furlough.lab.blueprint import Options, Storage
+from furlough.lab.blueprint import Keepalive, Options, Storage
 from furlough.lab.command import MARK, PLAIN_ENVIRONMENT, run
 from furlough.lab.construction import construct
 from furlough.lab.demolition import demolish
 from furlough.lab.lab import Lab
 from furlough.lab.site import Site
+from tests.lab.fleet import Fleet
 
 PLACES = ("/run", "/run/netns", "/var/lib", "/var/log", "/var/cache", "/srv", "/etc/libvirt")
 Traces = Callable[[], set[str]]
@@ -55,6 +56,36 @@ def directory_lab(able: None) -> Iterator[Lab]:
     """Two hosts that share a directory, two VMs on the first."""
     options = Options(hosts=2, vms=2, on="h1", storage=Storage.DIR)
     yield from built(own_name("d"), options)
+
+
+@pytest.fixture(scope="module")
+def fleet(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts and a daemon; four VMs on the first, with memory to copy over slow links, so
+    that there is time to disturb a migration. Silent peers are given up after four seconds."""
+    options = Options(
+        vms=4, on="h1", memory_mib=160, fill_percent=60, rate_mbit_s=150,
+        keepalive=Keepalive(interval_s=1, count=3),
+    )  # fmt: skip
+    yield from driven(own_name("f"), options, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def directory_fleet(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts that share a directory, a daemon, three VMs on the first."""
+    options = Options(vms=3, on="h1", storage=Storage.DIR)
+    yield from driven(own_name("e"), options, tmp_path_factory)
+
+
+def driven(name: str, options: Options, paths: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A lab with its daemon and a user, whose context lies in a directory of the test's."""
+    config = str(paths.mktemp("config"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", config)
+        try:
+            lab = construct(name, options, has_daemon=True)
+            yield Fleet(lab=lab, environment={"XDG_CONFIG_HOME": config})
+        finally:
+            demolish(Site.named(name))
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ KINDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0)
 def test_no_random_evacuation_breaks_a_promise() -> None:
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:

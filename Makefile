@@ -1,0 +1,58 @@
+# `make` prints this list.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lab dev bench scenarios openapi clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brought back
+	@$(BIN)/furlough demo
+
+test: $(VENV)/installed-test check-static ## Everything: format, lint, types, imports, all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
+	$(BIN)/python -m pytest -m "not lab and not postgres and not long"
+
+.PHONY: check-static
+check-static: $(VENV)/installed-test
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports | tail -n 1
+
+lab: $(VENV)/installed ## As root: the journey on real hosts with real VMs
+	@PYTHON=$(BIN)/python scripts/lab-journey
+
+dev: $(VENV)/installed ## A daemon with a simulated cluster, until Ctrl-C
+	$(BIN)/furlough serve --simulate --data-dir .dev
+
+bench: $(VENV)/installed-test ## Benchmarks, with their targets
+	$(BIN)/python -m bench
+
+openapi: $(VENV)/installed ## Write the API schema anew; the difference is reviewed like code
+	$(BIN)/python -m furlough.openapi > openapi/v1.json
+
+clean: ## Remove what make has made
+	rm -rf $(VENV) .dev .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# libvirt's binding has no wheel: it is built where libvirt's headers are.
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@if pkg-config --exists libvirt 2>/dev/null; then \
+		$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[libvirt]'; \
+	else echo "libvirt's headers are not installed: tests with real hosts will be skipped."; fi
+	@touch $@
