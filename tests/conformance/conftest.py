@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -47,12 +48,22 @@ def own_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def template(server: Server) -> str:
-    """A PostgreSQL database that has the schema already: copying it saves the migrations."""
+    """A PostgreSQL database that has the schema: to copy it is faster than to migrate."""
     name = server.fresh_database()
     store = SqlStore(server.url(name), SettableClock())
     asyncio.run(store.open())
     asyncio.run(store.close())
     return name
+
+
+@pytest.fixture(scope="session")
+def template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file of SQLite."""
+    path = tmp_path_factory.mktemp("template") / "furlough.db"
+    store = SqlStore(f"sqlite:///{path}", SettableClock())
+    asyncio.run(store.open())
+    asyncio.run(store.close())
+    return path
 
 
 @pytest.fixture(params=["file", POSTGRES])
@@ -66,11 +77,12 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["memory", "file", POSTGRES])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database for one test."""
+    """A database for one test, with the schema wherever that outlives a store."""
     if request.param == "memory":
         return "sqlite://"
     if request.param == "file":
-        return f"sqlite:///{tmp_path / 'furlough.db'}"
+        template_file: Path = request.getfixturevalue("template_file")
+        return f"sqlite:///{shutil.copy(template_file, tmp_path)}"
     server: Server = request.getfixturevalue("server")
     return server.url(server.fresh_database(request.getfixturevalue("template")))
 
@@ -114,6 +126,5 @@ def second(url: str, store: Store) -> Iterator[Store]:
         yield store
         return
     other = SqlStore(url, SettableClock())
-    asyncio.run(other.open())
     yield other
     asyncio.run(other.close())

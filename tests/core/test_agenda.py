@@ -413,6 +413,16 @@ def test_an_exit_that_could_not_bring_everybody_home_says_so_and_its_host_is_in_
     assert ending.modes == {H1: HostMode.AVAILABLE}
 
 
+def test_an_exit_that_failed_for_more_than_its_vms_says_for_what() -> None:
+    lowering = a_step(planned(3, Method.LOWER_GUARD), FAILED, failure=a_failure("guard.refused"))
+    closing = a_step(planned(4, Method.RAISE_GUARD, wave=CLOSING_WAVE), SUCCEEDED)
+    guard, move = _guard(1, SUCCEEDED), _move(2, SUCCEEDED, outcome=Outcome.MOVED)
+    alone = an_operation(guard, move, lowering, closing, kind=EXIT)
+    assert _ending(alone).code == "guard.refused"
+    both = an_operation(guard, _move(2, FAILED), lowering, closing, kind=EXIT)
+    assert _ending(both).code == "hypervisor.failed", "that of the first failure"
+
+
 def test_an_exit_without_anybody_to_bring_home_ends_without_a_word_about_vms() -> None:
     ending = _ending(an_operation(_lowering(1, SUCCEEDED), kind=EXIT))
     assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "")
@@ -438,6 +448,28 @@ def test_a_host_is_uncordoned_only_if_its_guard_was_lowered(
 ) -> None:
     ending = _ending(an_operation(_lowering(1, lowering), kind=OperationKind.UNCORDON))
     assert (ending.state, ending.modes) == (state, modes)
+
+
+@pytest.mark.parametrize("mode", list(HostMode))
+@pytest.mark.parametrize(
+    ("kind", "state", "wanted"),
+    [
+        (OperationKind.CORDON, SUCCEEDED, (HostMode.AVAILABLE, HostMode.CORDONED)),
+        (OperationKind.UNCORDON, SUCCEEDED, (HostMode.CORDONED, HostMode.AVAILABLE)),
+        (ENTER, FAILED, (HostMode.ENTERING, HostMode.CORDONED)),
+        (EXIT, SUCCEEDED, (HostMode.EXITING, HostMode.AVAILABLE)),
+    ],
+    ids=["cordon", "uncordon", "enter that failed", "exit"],
+)
+def test_an_ending_changes_the_mode_only_of_a_host_that_is_in_the_mode_it_expects(
+    kind: OperationKind,
+    state: StepState,
+    wanted: tuple[HostMode, HostMode],
+    mode: HostMode,
+) -> None:
+    ending = _ending(an_operation(_lowering(1, state), kind=kind), {H1: mode})
+    old, new = wanted
+    assert ending.modes == ({H1: new} if mode is old else {})
 
 
 @pytest.mark.parametrize(
@@ -521,6 +553,20 @@ def test_an_exit_that_had_admitted_nobody_has_nothing_to_take_back() -> None:
     operation = an_operation(_guard(1, SKIPPED), _lowering(2, SKIPPED), kind=EXIT, state=CANCELLING)
     assert _todo(operation).extend == ()
     assert _ending(operation).modes == {H1: HostMode.CORDONED}
+
+
+def test_an_exit_that_could_not_admit_its_vms_puts_the_guard_right_all_the_same() -> None:
+    """What its failed attempt has left on the host is not known."""
+    operation = an_operation(
+        _guard(1, FAILED),
+        _move(2, SKIPPED),
+        _lowering(3, SKIPPED),
+        _closing_guard(),
+        _closing_proof(),
+        kind=EXIT,
+    )
+    assert _skipped(operation) == {}
+    assert _starting(operation) == [4]
 
 
 def test_the_closing_steps_are_added_once_and_run_although_the_operation_is_cancelled() -> None:

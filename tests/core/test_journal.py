@@ -418,6 +418,16 @@ def test_the_next_attempt_forgets_the_waiting_and_a_success_forgets_the_failure(
     assert [attempt.failure is None for attempt in done.attempts] == [False, True]
 
 
+def test_what_is_done_in_the_third_attempt_leaves_the_records_of_the_first_two_alone() -> None:
+    busy = StepFailed(step=2, failure=a_failure("hypervisor.busy"), not_before=NOW)
+    act = StepActed(step=2, act=Act.ABORT, host=H1, why="the operation is being cancelled")
+    twice = after(running(PLAN), STARTED, act, busy, STARTED, busy).step(2)
+    final = StepFailed(step=2, failure=a_failure())
+    thrice = after(running(PLAN), STARTED, act, busy, STARTED, busy, STARTED, act, final).step(2)
+    assert thrice.attempts[:2] == twice.attempts
+    assert [attempt.acts for attempt in thrice.attempts] == [(Act.ABORT,), (), (Act.ABORT,)]
+
+
 def test_an_attempt_that_never_began_does_not_count() -> None:
     crash = StepFailed(step=2, failure=a_failure(), counts=False, not_before=NOW)
     step = after(_of_step("started"), crash).step(2)

@@ -35,13 +35,16 @@ def test_any_other_difference_between_two_looks_counts(changed: Look) -> None:
     [
         (a_look(Presence.RUNNING), True),
         (a_look(Presence.PAUSED), True),
+        (a_look(Presence.RUNNING, has_process=False), True),
+        (a_look(Presence.PAUSED, has_process=False), True),
         (a_look(Presence.SHUT_OFF), False),
+        (a_look(Presence.SILENT), False),
         (a_look(Presence.ABSENT), False),
         (a_look(Presence.ABSENT, has_process=True), True),
         (a_look(Presence.SHUT_OFF, has_process=True), True),
     ],
 )
-def test_a_process_that_the_hypervisor_has_lost_still_means_that_the_vm_is_here(
+def test_a_vm_is_here_if_the_hypervisor_has_it_active_or_a_process_of_it_is_left(
     look: Look, is_here: bool
 ) -> None:
     assert look.is_here is is_here

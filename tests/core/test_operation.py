@@ -35,6 +35,12 @@ def test_before_its_first_attempt_a_step_points_to_its_best_target() -> None:
     assert step.next_target == H2
 
 
+def test_while_an_attempt_is_under_way_its_target_is_the_one_that_counts() -> None:
+    attempts = [_FAILED_ON_H2, an_attempt(H3)]
+    step = a_step(planned(1, targets=[H2, H3]), StepState.STARTED, attempts=attempts)
+    assert step.target == H3
+
+
 def test_each_failed_attempt_moves_a_vm_on_to_its_next_ranked_target() -> None:
     step = a_step(planned(1, targets=[H2, H3]), attempts=[_FAILED_ON_H2])
     assert step.target == H2

@@ -175,6 +175,16 @@ def test_the_slowest_host_sets_the_time_of_the_whole_plan() -> None:
     assert both.eta.low == slow.eta.low > fast.eta.low
 
 
+def test_of_several_targets_the_slowest_link_sets_the_time() -> None:
+    vms = [a_vm(1), a_vm(2)]
+    fast = [a_host(H1), a_host(H2), a_host(H3)]
+    mixed = [a_host(H1), a_host(H2), a_host(H3, link_mbit_s=1000)]
+    slow = [a_host(H1), a_host(H2, link_mbit_s=1000), a_host(H3, link_mbit_s=1000)]
+    quickest, middle, slowest = (_plan(an_inventory(vms, hosts=one)) for one in (fast, mixed, slow))
+    assert middle.eta == slowest.eta
+    assert quickest.eta.high < middle.eta.high
+
+
 def test_a_plan_that_moves_nobody_takes_no_time() -> None:
     assert _plan(an_inventory()).eta.high == 0
 
@@ -184,6 +194,11 @@ def test_the_load_after_is_that_of_the_hosts_that_stay() -> None:
     after = _plan(an_inventory(vms)).load_after
     assert after.max == pytest.approx(17408 / 65536, abs=1e-4)
     assert after.sd == pytest.approx(512 / 65536, abs=1e-4)
+
+
+def test_a_host_that_gets_nobody_counts_in_the_load_after() -> None:
+    after = _plan(an_inventory([a_vm(1, memory_mib=32768)])).load_after
+    assert (after.max, after.sd) == (0.5, 0.25)
 
 
 def test_vms_that_are_off_and_hosts_of_other_clusters_do_not_count_in_the_load_after() -> None:

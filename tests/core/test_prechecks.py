@@ -223,7 +223,7 @@ def test_a_vm_on_which_a_job_runs_cannot_move_and_the_job_is_named() -> None:
 
 
 def test_a_vm_that_two_hosts_run_is_a_blocker_that_names_both() -> None:
-    inventory = _leaving(a_vm(1, host=H1), a_vm(1, host=H3))
+    inventory = _leaving(a_vm(1, host=H3), a_vm(1, host=H1))
     found = _the(inventory, "vm.two_copies")
     assert found.subject == f"vm1 ({vm_id(1)})"
     assert "active on h1 and h3 at once" in found.message
@@ -348,6 +348,22 @@ def test_room_that_other_operations_hold_is_not_there_for_this_one() -> None:
     assert [one.code for one in full.blockers] == ["vm.no_room"]
 
 
+def test_a_short_list_of_hosts_is_told_host_by_host_in_the_order_of_their_names() -> None:
+    others = [a_host(HostName(f"t{n}"), networks=[]) for n in range(8, 0, -1)]
+    message = _the(an_inventory([a_vm(1)], hosts=[a_host(H1), *others]), "vm.network").message
+    told = "; ".join(f"t{n}: it has no network lan" for n in range(1, 9))
+    assert message == f"VM vm1 fits on no host: {told}."
+
+
+def test_of_many_reasons_the_five_most_frequent_are_told() -> None:
+    others = [a_host(HostName(f"t{n:02}"), networks=[]) for n in range(12)]
+    others += [a_host(HostName(f"u{n}"), networks=[], mode=HostMode.CORDONED) for n in range(2)]
+    vm = a_vm(1, networks=["a", "b", "c", "d", "e"])
+    message = _the(an_inventory([vm], hosts=[a_host(H1), *others]), "vm.network").message
+    assert message.count("14 hosts: it has no network") == 5
+    assert "cordoned" not in message
+
+
 def test_a_long_list_of_hosts_is_summed_up_by_reason() -> None:
     others = [a_host(HostName(f"t{n:02}"), networks=[]) for n in range(12)]
     others[0] = a_host(HostName("t00"), networks=[], mode=HostMode.CORDONED)
@@ -454,7 +470,8 @@ def test_every_vm_of_the_host_is_told_what_will_happen_to_it() -> None:
     assert moves.downtime_ms == 100
     assert (off.method, off.target) == (None, None)
     assert off.reason == "it is powered off; only running VMs have to leave"
-    assert (stuck.method, stuck.target, stuck.duration_s) == (None, None, 0)
+    assert (stuck.method, stuck.target) == (None, None)
+    assert (stuck.duration_s, stuck.downtime_ms) == (0, 0)
     assert "h2: it has no network dmz" in stuck.reason
     assert all(one.reason for one in report.dispositions)
 
