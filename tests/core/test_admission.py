@@ -12,6 +12,7 @@ from furlough.core.admission import (
     Room,
     Standing,
     check_hosts_free,
+    check_hosts_known,
     check_most_away,
     check_room,
     check_target,
@@ -24,7 +25,7 @@ from furlough.core.ids import ClusterName, HostName, OperationId
 from furlough.core.plan import OperationKind
 from furlough.core.policy import Limits
 from furlough.core.states import HostMode, Power
-from furlough.errors import Conflict, Refused
+from furlough.errors import Conflict, NotFound, Refused
 from tests.core.builders import (
     C1,
     C2,
@@ -36,7 +37,6 @@ from tests.core.builders import (
     a_host,
     a_vm,
     an_inventory,
-    an_operation,
     load,
     repeatable,
     vm_id,
@@ -143,13 +143,21 @@ def test_a_cluster_of_which_nothing_is_said_lets_one_host_go() -> None:
 @pytest.mark.parametrize("mode", list(HostMode))
 @pytest.mark.parametrize("kind", [OperationKind.ENTER, OperationKind.MIGRATE_VM])
 def test_vms_are_sent_only_to_available_hosts(kind: OperationKind, mode: HostMode) -> None:
-    operation = an_operation(kind=kind, hosts=[H1])
+    standings = _standings(_standing(H2, mode))
     if mode is HostMode.AVAILABLE:
-        check_target(operation, H2, _standing(H2, mode))
+        check_target(kind, [H1], H2, standings)
         return
     with pytest.raises(Refused, match=f"Target h2 is {mode.value}") as refusal:
-        check_target(operation, H2, _standing(H2, mode))
+        check_target(kind, [H1], H2, standings)
     assert refusal.value.code == "target.not_available"
+
+
+def test_a_host_that_was_removed_is_no_target_and_cannot_be_asked_for() -> None:
+    with pytest.raises(Refused, match="Target h2 is not enrolled any more"):
+        check_target(OperationKind.ENTER, [H1], H2, _standings())
+    with pytest.raises(NotFound, match="There is no host 'h2'"):
+        check_hosts_known([H1, H2], _standings(_standing(H1)))
+    check_hosts_known([H1], _standings(_standing(H1)))
 
 
 @pytest.mark.parametrize(
@@ -166,12 +174,12 @@ def test_vms_are_sent_only_to_available_hosts(kind: OperationKind, mode: HostMod
 def test_an_exit_may_fill_its_own_host_while_that_is_exiting(
     home: HostName, mode: HostMode, allowed: bool
 ) -> None:
-    operation = an_operation(kind=OperationKind.EXIT, hosts=[H1])
+    standings = _standings(_standing(home, mode))
     if allowed:
-        check_target(operation, home, _standing(home, mode))
+        check_target(OperationKind.EXIT, [H1], home, standings)
         return
     with pytest.raises(Refused):
-        check_target(operation, home, _standing(home, mode))
+        check_target(OperationKind.EXIT, [H1], home, standings)
 
 
 # --- room (S11) --------------------------------------------------------------------------------

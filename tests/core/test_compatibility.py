@@ -113,7 +113,7 @@ def test_all_obstacles_are_told_and_not_only_the_first() -> None:
     )
     namesake = a_vm(2, name="vm1", host=H2)
     against = _against(target, a_vm(1, devices=["gpu"]), None, namesake)
-    assert {one.cause for one in against} == set(Cause) - {Cause.ROOM}
+    assert {one.cause for one in against} == set(Cause) - {Cause.ROOM, Cause.STATE}
 
 
 def test_on_the_way_home_the_mode_of_the_host_is_no_obstacle_but_all_else_is() -> None:

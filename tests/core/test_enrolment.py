@@ -296,14 +296,6 @@ def test_what_was_not_enrolled_is_named_in_the_refusal() -> None:
     assert HostName("h1") == HOST.name
 
 
-# --- not yet as it should be (each is explained where it is marked) ------------------------------
-
-
-@pytest.mark.xfail(
-    reason="enrolment.check_address: ipaddress takes anything behind a % as the zone of an IPv6 "
-    "address, and drivers.libvirt.addresses puts it into the URI between brackets: "
-    "qemu+ssh://root@[::1%x]?command=id&y=[]/system runs a program here (SEC-12)"
-)
 @pytest.mark.parametrize("address", ["::1%x?command=id", "::1%x]?command=id&y=[", "fe80::1%$(id)"])
 def test_the_zone_of_an_ipv6_address_does_not_smuggle_anything_in(address: str) -> None:
     with pytest.raises(Invalid):
@@ -311,35 +303,22 @@ def test_the_zone_of_an_ipv6_address_does_not_smuggle_anything_in(address: str) 
 
 
 @pytest.mark.timeout(1, method="signal")
-@pytest.mark.xfail(
-    reason="enrolment._DNS_NAME backtracks exponentially: 25 characters take 6 s, 40 take days, "
-    "and the daemon's one loop stands still meanwhile (L7)"
-)
 def test_a_name_that_is_wrong_only_at_its_end_is_refused_at_once() -> None:
     with pytest.raises(Invalid):
         check_address("a" * 60 + "!", what="host h1")
 
 
-@pytest.mark.xfail(reason="enrolment._DNS_NAME: labels may be empty, and begin or end with a dash")
 @pytest.mark.parametrize("address", ["a..b", "a.-b", "a-.b", "a-"])
 def test_a_name_with_malformed_labels_is_refused(address: str) -> None:
     with pytest.raises(Invalid):
         check_address(address, what="host h1")
 
 
-@pytest.mark.xfail(
-    reason="enrolment.check_datastore refuses only the exact text '/': these are the root as well, "
-    "and such a datastore holds every file of the host, proven shared or not"
-)
 @pytest.mark.parametrize("path", ["//", "///", "/.", "/./"])
 def test_the_root_directory_is_no_datastore_however_it_is_spelt(path: str) -> None:
     with pytest.raises(Invalid):
         check_datastore(replace(DIRECTORY, path=path))
 
 
-@pytest.mark.xfail(
-    reason="enrolment.holds compares texts: a disk source from a host's XML may climb out of the "
-    "directory with .. (SEC-14, SEC-28)"
-)
 def test_a_file_outside_the_directory_is_not_held_however_it_is_spelt() -> None:
     assert not DIRECTORY.holds(path="/srv/images/../../etc/shadow")

@@ -137,13 +137,6 @@ def test_the_less_is_left_to_send_the_further_it_is(one: int, other: int) -> Non
     assert percent(less) >= percent(more)
 
 
-# --- not yet as it should be (each is explained where it is marked) ------------------------------
-
-
-@pytest.mark.xfail(
-    reason="outlook._eta: after the clock has been set back, less than no time has passed, and the "
-    "time left is told as a negative range with its ends exchanged (F031)"
-)
 def test_a_clock_that_was_set_back_does_not_make_the_time_left_negative() -> None:
     told = outlook(_moving(StepState.SUCCEEDED, StepState.PENDING), {}, later(-3600))
     assert told.eta is not None

@@ -525,13 +525,6 @@ def test_every_finding_names_its_subject_says_a_sentence_and_what_can_be_done() 
             assert name in found.message
 
 
-# --- not yet as it should be (each is explained where it is marked) ------------------------------
-
-
-@pytest.mark.xfail(
-    reason="prechecks.candidates joins the hosts of all clusters that are left: when hosts of two "
-    "clusters are entered together, a VM may be sent to the other cluster"
-)
 def test_a_vm_never_leaves_its_cluster_even_if_hosts_of_two_clusters_leave_together() -> None:
     inventory = an_inventory(
         [a_vm(1, host=H1), a_vm(9, host=H2, memory_mib=32768)],
@@ -542,10 +535,6 @@ def test_a_vm_never_leaves_its_cluster_even_if_hosts_of_two_clusters_leave_toget
     assert first.dispositions[0].target == H2
 
 
-@pytest.mark.xfail(
-    reason="prechecks._check_other_hosts_away counts a host that is away and asked for twice; "
-    "admission.check_most_away, which decides in the end, counts it once"
-)
 def test_a_host_that_is_away_and_asked_for_again_is_counted_once() -> None:
     inventory = an_inventory(
         hosts=[a_host(H1), a_host(H2, mode=HostMode.ENTERING), a_host(H3)],

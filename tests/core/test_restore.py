@@ -292,13 +292,6 @@ def test_the_exit_of_one_host_closes_no_record_of_another() -> None:
     assert not is_closed_by(_ended_exit(), _away(1, home=H2))
 
 
-# --- not yet as it should be (each is explained where it is marked) ------------------------------
-
-
-@pytest.mark.xfail(
-    reason="restore.is_closed_by looks only at steps, and a VM that had no room at home has none: "
-    "it was to come home and could not, and is forgotten all the same (F106, S10)"
-)
 def test_a_vm_that_had_no_room_at_home_stays_on_record() -> None:
     left = Unplaced(vm=vm_id(1), vm_name="vm1", reasons={H1: ("it has room for 0 MiB",)})
     ended = _ended_exit()
@@ -306,11 +299,6 @@ def test_a_vm_that_had_no_room_at_home_stays_on_record() -> None:
     assert not is_closed_by(ended, _away(1))
 
 
-@pytest.mark.xfail(
-    reason="restore._judge takes every active VM for one that can move live: a VM that sleeps, is "
-    "in error, or is busy is planned, admitted and then fails three times, where entering calls "
-    "the same VM a blocker"
-)
 @pytest.mark.parametrize(
     "vm",
     [
@@ -325,19 +313,11 @@ def test_a_vm_that_cannot_move_now_stays_and_the_reason_says_so(vm: Vm) -> None:
     assert homecoming is Homecoming.STAYS
 
 
-@pytest.mark.xfail(
-    reason="restore._judge looks at one active copy only: of a VM that runs twice (S1 is broken) "
-    "one copy is moved, where entering calls it a blocker, vm.two_copies"
-)
 def test_a_vm_that_runs_twice_is_not_moved_until_a_person_has_looked() -> None:
     ((homecoming, _, _),) = _judged([a_vm(1, host=H2), a_vm(1, host=H3)], _away(1))
     assert homecoming is Homecoming.STAYS
 
 
-@pytest.mark.xfail(
-    reason="planner._timed and _range_of count the links of the sources only: VMs that come home "
-    "from several hosts share the link of their home, and the plan promises a fraction of the time"
-)
 def test_vms_that_come_home_from_several_hosts_share_the_link_of_their_home() -> None:
     hosts = [
         a_host(name, mode=mode, link_mbit_s=1000)

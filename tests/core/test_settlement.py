@@ -496,13 +496,6 @@ def test_a_copy_never_ran_only_if_it_was_to_arrive_paused_and_we_did_not_resume_
     assert trail.never_ran_on_target is never_ran
 
 
-# --- not yet as it should be (each is explained where it is marked) ------------------------------
-
-
-@pytest.mark.xfail(
-    reason="settlement._source_paused takes any SHUT_OFF on the target for 'never got it': a guest "
-    "that ran there, wrote to its disk and shut down is followed by a resume of the stale source"
-)
 @pytest.mark.parametrize("why", [Why.SHUTDOWN, Why.CRASHED, Why.DESTROYED])
 def test_a_guest_that_ran_on_the_target_and_stopped_is_not_resumed_from_its_stale_source(
     why: Why,
@@ -513,10 +506,6 @@ def test_a_guest_that_ran_on_the_target_and_stopped_is_not_resumed_from_its_stal
     assert ruling.act is not Act.RESUME_SOURCE
 
 
-@pytest.mark.xfail(
-    reason="settlement._source_gone takes any SHUT_OFF on the source for 'migrated': a guest that "
-    "the source restarted and that then stopped is followed by a resume of the older target copy"
-)
 @pytest.mark.parametrize("why", [Why.SHUTDOWN, Why.CRASHED, Why.DESTROYED])
 def test_a_guest_that_ran_on_at_home_and_stopped_is_not_resumed_from_the_targets_older_copy(
     why: Why,
@@ -527,20 +516,12 @@ def test_a_guest_that_ran_on_at_home_and_stopped_is_not_resumed_from_the_targets
     assert ruling.act is not Act.RESUME_TARGET
 
 
-@pytest.mark.xfail(
-    reason="settlement._source_paused does not look at the target's reason: a target in post-copy "
-    "still needs the source's memory, and a power off of the source kills the VM"
-)
 @pytest.mark.parametrize("why", [Why.MIGRATION, Why.API_ERROR])
 def test_the_source_is_not_powered_off_while_the_target_runs_in_post_copy(why: Why) -> None:
     ruling = rule(_source(PAUSED, why), _target(RUNNING, Why.POSTCOPY), NORMAL)
     assert ruling.act is not Act.POWER_OFF_SOURCE
 
 
-@pytest.mark.xfail(
-    reason="only settlement._source_running removes what a half done removal left: for a VM that "
-    "was paused the definition stays on the target, where anybody can start it"
-)
 @pytest.mark.parametrize("why", [Why.USER, Why.MIGRATION])
 def test_the_definition_of_a_removed_copy_is_removed_for_a_paused_vm_as_well(why: Why) -> None:
     removed = _trail(Act.REMOVE_TARGET, was_paused=True)

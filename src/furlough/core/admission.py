@@ -6,17 +6,16 @@ answer, so that two operations never get the same room, slot, host or VM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from furlough.core.capacity import NOTHING, Load, Reservation, limit_of, used_by
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Inventory
-from furlough.core.operation import Operation
 from furlough.core.plan import OperationKind
 from furlough.core.policy import Limits
 from furlough.core.states import HostMode
-from furlough.errors import Conflict, Refused
+from furlough.errors import Conflict, NotFound, Refused
 
 OWNS_HOSTS = frozenset(
     {OperationKind.ENTER, OperationKind.EXIT, OperationKind.CORDON, OperationKind.UNCORDON}
@@ -75,6 +74,15 @@ def terms_of(inventory: Inventory, targets: Iterable[HostName] = ()) -> Terms:
     )
 
 
+def check_hosts_known(hosts: Iterable[HostName], standings: Mapping[HostName, Standing]) -> None:
+    """`NotFound` where a host was removed since the request was made."""
+    for host in hosts:
+        if host not in standings:
+            raise NotFound(
+                "host.unknown", f"There is no host {host!r}.", remedy="See: furlough host list."
+            )
+
+
 def check_hosts_free(hosts: Iterable[HostName], standings: Mapping[HostName, Standing]) -> None:
     """`Conflict`, naming the operation, where a host is owned already (S4)."""
     for host in hosts:
@@ -124,17 +132,23 @@ def check_most_away(
             )
 
 
-def check_target(operation: Operation, target: HostName, standing: Standing) -> None:
-    """`Refused` where a migration or a start may not go to this host (S12)."""
-    if standing.mode is HostMode.AVAILABLE:
+def check_target(
+    kind: OperationKind,
+    hosts: Collection[HostName],
+    target: HostName,
+    standings: Mapping[HostName, Standing],
+) -> None:
+    """`Refused` where an operation of this kind about these hosts may not send a migration or a
+    start to the target (S12)."""
+    mode = standings[target].mode if target in standings else None
+    comes_home = kind is OperationKind.EXIT and target in hosts
+    if mode is HostMode.AVAILABLE or (comes_home and mode is HostMode.EXITING):
         return
-    comes_home = operation.kind is OperationKind.EXIT and target in operation.hosts
-    if not (comes_home and standing.mode is HostMode.EXITING):
-        raise Refused(
-            "target.not_available",
-            f"Target {target} is {standing.mode.value}.",
-            remedy="Another target is tried where the plan has one.",
-        )
+    raise Refused(
+        "target.not_available",
+        f"Target {target} is {mode.value if mode else 'not enrolled any more'}.",
+        remedy="Another target is tried where the plan has one; else make a new plan.",
+    )
 
 
 def check_room(

@@ -51,25 +51,32 @@ class Agenda:
 def agenda(operation: Operation, modes: Mapping[HostName, HostMode], now: datetime) -> Agenda:
     """What `operation` has to do at `now`, its hosts being in these modes."""
     if operation.state is OperationState.CANCELLING:
-        return _winding_up(operation, modes)
+        return _winding_up(operation, modes, now)
     if operation.state not in (OperationState.RUNNING, OperationState.BLOCKED):
         return Agenda(wake_at=operation.deadline)
     skip = tuple(_pointless(operation))
     if skip:
         return Agenda(skip=skip)
     if all(step.is_final for step in operation.steps):
-        return _closing(operation, modes)
+        return _closing(operation, modes, now)
+    return _next(operation, now)
+
+
+def _next(operation: Operation, now: datetime) -> Agenda:
+    """The steps that may start now, and when the next one may."""
     ready: list[Step] = []
-    later: list[Step] = []
+    moments: list[datetime] = []
     for step in _unlocked(operation):
-        (ready if step.not_before is None or step.not_before <= now else later).append(step)
-    moments = [step.not_before for step in later if step.not_before is not None]
-    if operation.deadline is not None:
+        if step.not_before is None or step.not_before <= now:
+            ready.append(step)
+        else:
+            moments.append(step.not_before)
+    if operation.deadline is not None and operation.state is not OperationState.CANCELLING:
         moments.append(operation.deadline)
     return Agenda(start=tuple(ready), wake_at=min(moments, default=None))
 
 
-def _winding_up(operation: Operation, modes: Mapping[HostName, HostMode]) -> Agenda:
+def _winding_up(operation: Operation, modes: Mapping[HostName, HostMode], now: datetime) -> Agenda:
     """Nothing new starts; what is in flight ends or is aborted; then it is over."""
     flying = [step for step in operation.steps if step.state is StepState.STARTED]
     if flying:
@@ -83,10 +90,10 @@ def _winding_up(operation: Operation, modes: Mapping[HostName, HostMode]) -> Age
     if waiting:
         why = "time is over" if operation.has_timed_out else "the operation was cancelled"
         return Agenda(skip=tuple((step, why) for step in waiting))
-    return _closing(operation, modes)
+    return _closing(operation, modes, now)
 
 
-def _closing(operation: Operation, modes: Mapping[HostName, HostMode]) -> Agenda:
+def _closing(operation: Operation, modes: Mapping[HostName, HostMode], now: datetime) -> Agenda:
     """The last thing before the end: an exit that did not come through leaves a guard behind
     that admits nobody, and `maintenance` only where the host is seen empty again."""
     wanted = tuple(_closing_steps(operation))
@@ -95,11 +102,8 @@ def _closing(operation: Operation, modes: Mapping[HostName, HostMode]) -> Agenda
     skip = tuple(_pointless(operation))
     if skip:
         return Agenda(skip=skip)
-    pending = next(_unlocked(operation), None)
-    if pending is not None:
-        return Agenda(
-            start=(pending,) if pending.not_before is None else (), wake_at=pending.not_before
-        )
+    if not all(step.is_final for step in operation.steps):
+        return _next(operation, now)
     return Agenda(ending=_ending(operation, modes))
 
 
@@ -114,7 +118,10 @@ def _closing_steps(operation: Operation) -> Iterator[PlannedStep]:
         if not admitted or _succeeded(operation, host, Method.LOWER_GUARD):
             continue
         yield PlannedStep(number=0, method=Method.RAISE_GUARD, host=host, wave=CLOSING_WAVE)
-        if not any(step.outcome is Outcome.MOVED for step in operation.steps):
+        came_home = any(
+            step.outcome is Outcome.MOVED and step.planned.host == host for step in operation.steps
+        )
+        if not came_home:
             yield PlannedStep(
                 number=0, method=Method.CONFIRM_EMPTY, host=host, wave=CLOSING_WAVE + 1
             )
@@ -210,7 +217,8 @@ def _tally(operation: Operation) -> str:
 def _mode_after(operation: Operation, host: HostName, mode: HostMode) -> HostMode | None:
     """The mode a host goes to when its operation ends; None to leave it."""
     if operation.kind is OperationKind.CORDON and mode is HostMode.AVAILABLE:
-        return HostMode.CORDONED
+        cancelled = operation.state is OperationState.CANCELLING
+        return None if cancelled else HostMode.CORDONED
     if operation.kind is OperationKind.ENTER and mode is HostMode.ENTERING:
         return HostMode.CORDONED
     if operation.kind is OperationKind.UNCORDON and mode is HostMode.CORDONED:

@@ -24,6 +24,7 @@ class Cause(StrEnum):
     DEVICE = "device"
     DUPLICATE = "duplicate"
     ROOM = "room"
+    STATE = "state"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,10 @@ they may carry. Facts come from the hosts; this is only where to ask and what wa
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +16,7 @@ from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Cluster, Datastore, Proof
 from furlough.errors import Invalid, NotFound
 
-_DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.?)*")
+_DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,30}/[a-z0-9][a-z0-9-]{0,30}")
 
 
@@ -64,7 +66,7 @@ class EnrolledDatastore:
     def holds(self, *, path: str = "", protocol: str = "", address: str = "") -> bool:
         """Whether a disk's source lies in this datastore."""
         if self.kind is DatastoreKind.DIRECTORY:
-            return bool(path) and path.startswith(self.path.rstrip("/") + "/")
+            return posixpath.normpath(path).startswith(posixpath.normpath(self.path) + "/")
         return protocol == self.kind.value and address == self.address
 
 
@@ -145,11 +147,11 @@ def _standing(proof: Proof, *, holds: bool) -> Proof:
 
 def check_address(text: str, *, what: str) -> str:
     """An IP address or a DNS name, and nothing that could be an option, a path or a URI."""
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
-    if len(text) <= 253 and _DNS_NAME.fullmatch(text) and not text.endswith("."):
+    # Behind a % anything may stand as the zone of an IPv6 address.
+    if "%" not in text:
+        with suppress(ValueError):
+            return str(ipaddress.ip_address(text))
+    if len(text) <= 253 and all(_DNS_LABEL.fullmatch(label) for label in text.split(".")):
         return text
     raise Invalid(
         "address.malformed",
@@ -179,10 +181,11 @@ def check_datastore(datastore: EnrolledDatastore) -> EnrolledDatastore:
     where = f"datastore {datastore.name}"
     if datastore.kind is DatastoreKind.DIRECTORY:
         parts = datastore.path.split("/")
-        if not datastore.path.startswith("/") or ".." in parts or datastore.path == "/":
+        is_root = not any(part not in ("", ".") for part in parts)
+        if not datastore.path.startswith("/") or ".." in parts or is_root:
             raise Invalid(
                 "datastore.path",
-                f"{where}: path {datastore.path!r} is not an absolute directory.",
+                f"{where}: path {datastore.path!r} is no absolute directory below /.",
                 remedy="Give the directory that all its hosts mount, without `..`.",
             )
     else:

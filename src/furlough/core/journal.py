@@ -28,7 +28,7 @@ from furlough.core.operation import (
 from furlough.core.plan import OperationKind, Plan, PlannedStep
 from furlough.core.policy import CancelMode, Options
 from furlough.core.states import HostMode, OperationState, StepState, advance
-from furlough.errors import Bug
+from furlough.errors import Bug, Conflict
 
 # --- events ------------------------------------------------------------------------------------
 
@@ -237,11 +237,23 @@ def fold(entries: Iterable[Entry]) -> Operation:
 def apply(
     operation: Operation | None, operation_id: OperationId, event: Event, at: datetime
 ) -> Operation:
-    """The operation after one more event. `Conflict` where a transition is not in its table."""
-    if isinstance(event, OperationAccepted):
-        return _accepted(operation_id, event, at)
+    """The operation after one more event. `Conflict` where a transition is not in its table, and
+    for every event after its end: what has ended stays as it ended (S8)."""
     if operation is None:
-        raise Bug("journal.headless", f"The journal of {operation_id} does not begin at its start.")
+        if not isinstance(event, OperationAccepted):
+            raise Bug(
+                "journal.headless", f"The journal of {operation_id} does not begin at its start."
+            )
+        return _accepted(operation_id, event, at)
+    if isinstance(event, OperationAccepted):
+        raise Bug("journal.twice", f"Operation {operation_id} was accepted already.")
+    if operation.is_final:
+        raise Conflict(
+            "operation.over",
+            f"Operation {operation_id} is {operation.state.value}; nothing more happens in it.",
+            remedy=f"See how it ended: furlough operation show {operation_id}.",
+            operation=operation_id,
+        )
     return replace(_change(event, operation, at), events=operation.events + 1)
 
 
@@ -337,6 +349,11 @@ def _deadline_passed(_event: DeadlinePassed, operation: Operation, _at: datetime
 
 @_change.register
 def _ended(event: OperationEnded, operation: Operation, at: datetime) -> Operation:
+    flying = [step.id for step in operation.steps if step.state is StepState.STARTED]
+    if flying:
+        raise Conflict(
+            "operation.in_flight", f"{operation.id} cannot end: {', '.join(flying)} is under way."
+        )
     return replace(
         operation,
         state=advance(operation.state, event.state),
@@ -397,6 +414,11 @@ def _started(event: StepStarted, step: Step, at: datetime) -> Step:
 
 @_change_step.register
 def _acted(event: StepActed, step: Step, _at: datetime) -> Step:
+    if step.state is not StepState.STARTED:
+        raise Conflict(
+            "step.not_started",
+            f"Step {step.id} is {step.state.value}: nothing can be done within it.",
+        )
     last = step.attempts[-1]
     return replace(
         step, attempts=(*step.attempts[:-1], replace(last, acts=(*last.acts, event.act)))

@@ -64,7 +64,8 @@ def _eta(operation: Operation, done_mib: int, total_mib: int, now: datetime) -> 
     started = operation.started_at
     elapsed_s = 0.0 if started is None else (now - started).total_seconds()
     planned = operation.plan.eta
-    if not done_mib or not elapsed_s:
+    # Less than no time has passed where the clock was set back: the plan knows better.
+    if not done_mib or elapsed_s <= 0:
         return Range(low=round(planned.low, 1), high=round(planned.high, 1))
     rest_s = elapsed_s * (total_mib - done_mib) / done_mib
     waiting = sum(1 for step in operation.steps if step.state is StepState.PENDING)

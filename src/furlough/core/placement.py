@@ -1,9 +1,9 @@
 """Choosing targets: which host each of several VMs goes to, and which ones come next.
 
-All VMs are placed jointly, the hardest first: those with the fewest hosts to choose from, then
-the largest. Each goes where the sum over hosts and resources of used²/size rises least, which
-levels the load in proportion to the hosts' sizes. VMs that fit nowhere are named, with every
-reason against every host.
+A VM never leaves its cluster. All VMs are placed jointly, the hardest first: those with the
+fewest hosts to choose from, then the largest. Each goes where the sum over hosts and resources of
+used²/size rises least, which levels the load in proportion to the hosts' sizes. VMs that fit
+nowhere are named, with every reason against every host.
 
 This is the seam for a stronger planner: it takes and returns nothing but data.
 """
@@ -43,7 +43,12 @@ def place(
     """Place these VMs on these hosts. `room` is what each host has left (see `capacity.rooms`);
     `judge` says what stands against a host whatever its room."""
     against = {
-        vm.id: {host.name: tuple(judge(vm, host, inventory)) for host in hosts} for vm in vms
+        vm.id: {
+            host.name: tuple(judge(vm, host, inventory))
+            for host in hosts
+            if host.cluster == inventory.host(vm.host).cluster
+        }
+        for vm in vms
     }
     board = _Board(hosts, room, inventory)
     chosen: dict[VmId, HostName] = {}

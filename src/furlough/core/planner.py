@@ -11,7 +11,14 @@ from dataclasses import replace
 from statistics import pstdev
 
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
-from furlough.core.estimate import Range, estimate_move, makespan, rate_mib_s
+from furlough.core.estimate import (
+    FINISH_S,
+    SET_UP_S,
+    Range,
+    estimate_move,
+    makespan,
+    rate_mib_s,
+)
 from furlough.core.handover import handover_of, waives_storage_check
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
@@ -137,44 +144,63 @@ def finished_plan(
     inventory: Inventory,
 ) -> Plan:
     """Number the steps, put estimates on them, and say what the cluster looks like after."""
-    timed, eta = _timed(numbered(tuple(steps)), inventory)
+    timed, eta = _timed(numbered(tuple(steps)), hosts, kind, inventory)
     return Plan(
         kind=kind,
         hosts=tuple(hosts),
         steps=timed,
         unplaced=tuple(_unplaced(placement, inventory)),
         eta=eta,
-        load_after=_load_after(timed, hosts, inventory),
+        load_after=_load_after(timed, hosts, inventory, stays=kind is not OperationKind.ENTER),
     )
 
 
 def _timed(
-    steps: tuple[PlannedStep, ...], inventory: Inventory
+    steps: tuple[PlannedStep, ...],
+    hosts: Sequence[HostName],
+    kind: OperationKind,
+    inventory: Inventory,
 ) -> tuple[tuple[PlannedStep, ...], Range]:
-    """Start times as if the moves of each source followed one another on its link."""
-    clock: dict[HostName, float] = {}
+    """Start times and a range, as if the moves of each host of the operation followed one
+    another on its link; set-ups hide behind the copying of others, as far as slots allow."""
     timed: list[PlannedStep] = []
+    moves: dict[HostName, list[PlannedStep]] = {host: [] for host in hosts}
     for step in steps:
-        source = step.source
-        if step.method is not Method.LIVE or source is None:
+        shared = step.host if kind is OperationKind.EXIT else step.source
+        if step.method is not Method.LIVE or shared is None:
             timed.append(step)
             continue
-        start_s = clock.get(source, 0.0)
+        earlier = moves[shared]
+        copying_s = sum(one.sent_mib / _rate_of(one, inventory) for one in earlier)
+        turns = len(earlier) // _at_once(shared, kind, inventory)
+        start_s = max(copying_s, turns * (SET_UP_S + FINISH_S))
         timed.append(replace(step, start_s=round(start_s, 2)))
-        clock[source] = start_s + step.duration_s
-    ranges = [_range_of(source, steps, inventory) for source in clock]
+        earlier.append(step)
+    ranges = [
+        makespan(
+            [step.sent_mib for step in one],
+            min(_rate_of(step, inventory) for step in one),
+            _at_once(host, kind, inventory),
+        )
+        for host, one in moves.items()
+        if one
+    ]
     return tuple(timed), Range(
         low=max((one.low for one in ranges), default=0.0),
         high=max((one.high for one in ranges), default=0.0),
     )
 
 
-def _range_of(source: HostName, steps: Sequence[PlannedStep], inventory: Inventory) -> Range:
-    """How long the moves out of one host take."""
-    moves = [step for step in steps if step.source == source and step.method is Method.LIVE]
-    rates = [rate_mib_s(inventory.host(source), inventory.host(step.targets[0])) for step in moves]
-    policy = inventory.cluster_of(inventory.host(source)).policy
-    return makespan([step.sent_mib for step in moves], min(rates), policy.limits.per_source)
+def _rate_of(step: PlannedStep, inventory: Inventory) -> float:
+    """What a planned migration can move in a second, in MiB."""
+    source = inventory.host(step.source or step.host)
+    return rate_mib_s(source, inventory.host(step.targets[0]))
+
+
+def _at_once(host: HostName, kind: OperationKind, inventory: Inventory) -> int:
+    """How many moves out of this host, or back to it, may be in flight."""
+    limits = inventory.cluster_of(inventory.host(host)).policy.limits
+    return max(1, limits.per_target if kind is OperationKind.EXIT else limits.per_source)
 
 
 def _unplaced(placement: Placement, inventory: Inventory) -> Iterable[Unplaced]:
@@ -187,9 +213,14 @@ def _unplaced(placement: Placement, inventory: Inventory) -> Iterable[Unplaced]:
 
 
 def _load_after(
-    steps: Sequence[PlannedStep], leaving: Sequence[HostName], inventory: Inventory
+    steps: Sequence[PlannedStep],
+    hosts: Sequence[HostName],
+    inventory: Inventory,
+    *,
+    stays: bool,
 ) -> LoadAfter:
-    """Memory load of the hosts that stay, once everybody is on the first target."""
+    """Memory load of the hosts that stay, once everybody is on the first target; whether the
+    hosts of the operation `stays` among them is for its kind to say."""
     arriving: dict[HostName, Load] = {}
     departing: set[tuple[HostName | None, VmId | None]] = set()
     for step in steps:
@@ -197,9 +228,9 @@ def _load_after(
             arriving[step.targets[0]] = arriving.get(step.targets[0], NOTHING) + step.load
             departing.add((step.source, step.vm))
     loads = []
-    clusters = {inventory.host(name).cluster for name in leaving}
+    clusters = {inventory.host(name).cluster for name in hosts}
     for host in inventory.hosts:
-        if host.cluster not in clusters or (host.name in leaving and host.name not in arriving):
+        if host.cluster not in clusters or (host.name in hosts and not stays):
             continue
         size = limit_of(host, inventory.cluster_of(host).policy).memory_mib
         staying = sum(

@@ -136,7 +136,7 @@ def assess(
             options=options,
             host=inventory.host(name),
             leaving=frozenset(hosts),
-            targets=targets,
+            targets=[one for one in targets if one.cluster == inventory.host(name).cluster],
             placement=placement,
         )
         findings = tuple(one for check in PRECHECKS for one in check(case))
@@ -152,7 +152,7 @@ def assess(
 def _check_other_hosts_away(case: Case) -> Iterator[Finding]:
     policy = case.inventory.cluster_of(case.host).policy
     mates = case.inventory.hosts_of(case.host.cluster)
-    away = [host for host in mates if host.is_away and host.name != case.host.name]
+    away = [host for host in mates if host.is_away and host.name not in case.leaving]
     together = [host.name for host in mates if host.name in case.leaving]
     if len(away) + len(together) > policy.max_hosts_away:
         names = ", ".join(

@@ -13,15 +13,15 @@ from datetime import datetime
 from enum import StrEnum
 
 from furlough.core.capacity import Reservation, room_on
-from furlough.core.compatibility import Obstacle, obstacles_at_home
+from furlough.core.compatibility import Cause, Obstacle, obstacles_at_home
 from furlough.core.ids import HostName, OperationId, VmId
-from furlough.core.inventory import Inventory, Vm
+from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.operation import Operation
 from furlough.core.placement import Placement, place
 from furlough.core.plan import Before, Method, OperationKind, Plan, PlannedStep
 from furlough.core.planner import GUARD_WAVE, LAST_WAVE, finished_plan, moves_home
 from furlough.core.policy import RestoreMode
-from furlough.core.states import StepState
+from furlough.core.states import Power, StepState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def returns(
     host = inventory.host(home)
     room = {home: room_on(inventory, host, reservations)}
     placement = place(
-        [vm for vm in comers if vm is not None], [host], room, inventory, obstacles_at_home
+        [vm for vm in comers if vm is not None], [host], room, inventory, _obstacles_on_return
     )
     settled = tuple(_after_placement(one, placement, home) for one in judged)
     return settled, placement
@@ -140,6 +140,24 @@ def _judge(inventory: Inventory, away: Away, mode: RestoreMode) -> Return:
     )
 
 
+def _obstacles_on_return(vm: Vm, home: Host, inventory: Inventory) -> list[Obstacle]:
+    """What stands against moving this VM back to this host."""
+    return [*_of_state(vm, inventory), *obstacles_at_home(vm, home, inventory)]
+
+
+def _of_state(vm: Vm, inventory: Inventory) -> Iterator[Obstacle]:
+    """Why the VM itself cannot move at present; on the way out these are findings."""
+    active = sorted(copy.host for copy in inventory.copies_of(vm.id) if copy.is_active)
+    if len(active) > 1:
+        yield Obstacle(cause=Cause.STATE, message=f"it is active on {' and '.join(active)} at once")
+    if vm.power is Power.SUSPENDED:
+        yield Obstacle(cause=Cause.STATE, message="it sleeps, suspended by its guest")
+    if vm.power is Power.ERROR:
+        yield Obstacle(cause=Cause.STATE, message="it is in error")
+    if vm.busy_with:
+        yield Obstacle(cause=Cause.STATE, message=f"{vm.busy_with} is under way in it")
+
+
 def _after_placement(one: Return, placement: Placement, home: HostName) -> Return:
     """The same, unless its home host cannot take it back."""
     against = placement.refusals.get(one.away.vm)
@@ -174,4 +192,5 @@ def is_closed_by(operation: Operation, away: Away) -> bool:
         step.planned.vm == away.vm and step.state is not StepState.SUCCEEDED
         for step in operation.steps
     )
-    return lowered and not wanted
+    left = any(one.vm == away.vm for one in operation.plan.unplaced)
+    return lowered and not wanted and not left

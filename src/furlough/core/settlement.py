@@ -11,9 +11,12 @@ mind (the source restarts its CPUs up to one keepalive time after the target has
     running           paused            it never ran there             -> remove the target's copy
     running           running           TWO COPIES                     -> suspend the source, ask
     absent, shut off  running           it has moved                   -> moved
-    absent, shut off  paused            complete, CPUs never started   -> resume the target
+    absent, migrated  paused            complete, CPUs never started   -> resume the target
+    stopped           paused            it ran on at home and stopped  -> ask
     paused            running           stale copy, held by a lock     -> power off the source
+    paused            running, postcopy the target still needs it      -> wait
     paused            absent            the target never got it        -> resume the source
+    paused            shut off          it may have run there          -> ask
     paused            paused            ran nowhere since              -> remove that, or ask
     absent            absent            gone                           -> search all hosts
     silent            any               unknown                        -> wait
@@ -120,12 +123,6 @@ def _source_running(source: Look, target: Look, trail: Trail) -> Ruling:
         return _wait("the target still waits for data")
     if target.presence is Presence.PAUSED:
         return _stray_copy(trail)
-    if Act.REMOVE_TARGET in trail.acts and target.is_persistent:
-        return Ruling(
-            conclusion=Conclusion.ACT,
-            act=Act.REMOVE_TARGET,
-            meaning="the definition of the copy that we removed is left on the target",
-        )
     return _at_home(source, target, trail)
 
 
@@ -134,6 +131,8 @@ def _source_paused(source: Look, target: Look, trail: Trail) -> Ruling:
         return _ask("vm.two_copies", "two copies ran; we suspended the source's, which is stale")
     if target.job is Job.INCOMING:
         return _wait("the target still waits for data")
+    if Why.POSTCOPY in (source.why, target.why):
+        return _wait("the target still takes memory from the source")
     if source.why not in (Why.MIGRATION, Why.API_ERROR):
         return _paused_by_others(source, target, trail)
     if target.presence is Presence.RUNNING:
@@ -145,16 +144,33 @@ def _source_paused(source: Look, target: Look, trail: Trail) -> Ruling:
         )
     if target.presence is Presence.PAUSED:
         return _both_paused(trail)
+    return _only_source_paused(source, target, trail)
+
+
+def _only_source_paused(source: Look, target: Look, trail: Trail) -> Ruling:
+    """The switchover stopped it, and nothing of it is active on the target."""
     if target.has_process:
         return _wait("a process of it is left on the target")
     if trail.was_paused:
         return _at_home(source, target, trail)
+    if target.presence is Presence.SHUT_OFF and _may_have_run(target, trail):
+        return _ask(
+            "migration.stale_source",
+            "it is off on the target, where it may have run; the source's paused copy is then "
+            "older than its disks",
+        )
     return Ruling(
         conclusion=Conclusion.ACT,
         act=Act.RESUME_SOURCE,
         patience=Patience.WINDOW,
         meaning="the target never got it; it stands still on the source",
     )
+
+
+def _may_have_run(target: Look, trail: Trail) -> bool:
+    """Whether a copy that is off on the target may have run there: a definition is left only by
+    a migration that came to its end, and a guest that shut itself down certainly ran."""
+    return target.why is Why.SHUTDOWN or not trail.never_ran_on_target
 
 
 def _both_paused(trail: Trail) -> Ruling:
@@ -193,6 +209,12 @@ def _source_gone(source: Look, target: Look, trail: Trail) -> Ruling:
     if target.job is Job.INCOMING or (target.has_process and target.presence is Presence.ABSENT):
         return _wait("the target is not ready yet")
     if target.presence is Presence.PAUSED:
+        if source.why in _STOPPED and Act.POWER_OFF_SOURCE not in trail.acts:
+            return _ask(
+                "migration.stale_target",
+                f"{_STOPPED[source.why][1]}, after it had run on at home; the target's paused "
+                "copy is older than its disks",
+            )
         return _complete_on_target(target, trail)
     return _nowhere(source, trail)
 
@@ -248,6 +270,12 @@ def _stray_copy(trail: Trail) -> Ruling:
 
 
 def _at_home(source: Look, target: Look, trail: Trail) -> Ruling:
+    if Act.REMOVE_TARGET in trail.acts and target.is_persistent:
+        return Ruling(
+            conclusion=Conclusion.ACT,
+            act=Act.REMOVE_TARGET,
+            meaning="the definition of the copy that we removed is left on the target",
+        )
     if target.presence is Presence.ABSENT and target.has_process:
         meaning = "it stayed on the source; a dead process of it is left on the target"
     else:

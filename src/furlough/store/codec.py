@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from furlough.core.enrolment import EnrolledDatastore, EnrolledHost
 from furlough.core.inventory import Cluster
@@ -13,6 +16,7 @@ from furlough.core.journal import Event
 from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Plan
 from furlough.core.restore import Away
+from furlough.errors import Bug
 
 T = TypeVar("T")
 
@@ -24,10 +28,41 @@ class Codec(Generic[T]):
         self._adapter = adapter
 
     def text(self, value: T) -> str:
-        return self._adapter.dump_json(value).decode()
+        try:
+            return self._adapter.dump_json(value).decode()
+        except PydanticSerializationError:
+            # Names from hosts are bytes; those that are no UTF-8 come as lone surrogates.
+            return json.dumps(_readable(self._adapter.dump_python(value, mode="json")))
 
     def value(self, text: str) -> T:
-        return self._adapter.validate_json(text)
+        """The value again; `Bug` where the row is damaged, or of a newer version (F015, F029)."""
+        try:
+            return self._adapter.validate_json(text)
+        except ValidationError as error:
+            raise Bug(
+                "store.damaged",
+                f"A row of the database cannot be read: {error.errors()[0]['msg']}.",
+                remedy="Restore the database from a backup, or report this.",
+            ) from error
+
+    def storable(self, value: T) -> tuple[T, str]:
+        """The value as it will be read again, and its text: nearly always the value itself."""
+        try:
+            return value, self._adapter.dump_json(value).decode()
+        except PydanticSerializationError:
+            text = self.text(value)
+            return self.value(text), text
+
+
+def _readable(value: object) -> object:
+    """The same with every text that is no Unicode spelt out: \\xff."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if isinstance(value, Mapping):
+        return {_readable(key): _readable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_readable(one) for one in value]
+    return value
 
 
 EVENT: Codec[Event] = Codec(TypeAdapter(Annotated[Event, Field(discriminator="kind")]))

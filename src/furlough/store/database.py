@@ -9,8 +9,9 @@ are counted exactly and events become visible in the order of their numbers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,9 +35,12 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.is_postgres = url.startswith("postgresql")
+        self._writer: Engine
+        self._reader: Engine
         self._inline = url == "sqlite://"
         if self.is_postgres:
-            self._writer = self._reader = _postgres_engine(url)
+            self._writer = _postgres_engine(url)
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
         elif url == "sqlite://":
             self._writer = self._reader = _sqlite_engine(url, begin="BEGIN")
         else:
@@ -56,7 +60,12 @@ class Database:
 
     async def prepare(self, work: Callable[[Engine], T]) -> T:
         """Run `work` on the engine itself, for migrations."""
-        return await self._run(self._write_thread, lambda: work(self._writer))
+
+        def translated() -> T:
+            with _our_errors():
+                return work(self._writer)
+
+        return await self._run(self._write_thread, translated)
 
     async def close(self) -> None:
         """End threads and connections; waits for a write that is under way."""
@@ -83,10 +92,16 @@ class Database:
 
 
 def _guarded(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """One transaction; the database's own errors become ours."""
+    """One transaction."""
+    with _our_errors(), engine.begin() as connection:
+        return work(connection)
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    """The database's own errors become ours."""
     try:
-        with engine.begin() as connection:
-            return work(connection)
+        yield
     except IntegrityError as error:
         raise Conflict(
             "store.conflict",

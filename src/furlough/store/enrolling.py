@@ -28,6 +28,8 @@ def _put_datastore(connection: Connection, one: EnrolledDatastore) -> None:
     enrolment = reading.read_enrolment(connection)
     enrolment.cluster(one.cluster)
     known = next((two for two in enrolment.datastores if two.name == one.name), None)
+    if known is not None and known.cluster != one.cluster:
+        _check_unused(enrolment, one.name)
     proven = known is not None and known.proven_on and not one.proven_on
     if known is not None and proven and _place_of(known) == _place_of(one):
         # Enrolled again: what was proven of it stays proven.
@@ -78,14 +80,18 @@ def remove_cluster(connection: Connection, name: ClusterName) -> None:
 
 def remove_datastore(connection: Connection, name: str) -> None:
     """Remove a datastore that no host lists."""
-    users = [one.name for one in reading.read_enrolment(connection).hosts if name in one.datastores]
+    _check_unused(reading.read_enrolment(connection), name)
+    _remove(connection, datastore, name)
+
+
+def _check_unused(enrolment: Enrolment, name: str) -> None:
+    users = [one.name for one in enrolment.hosts if name in one.datastores]
     if users:
         raise Conflict(
             "datastore.in_use",
             f"Datastore {name} is listed by {', '.join(users)}.",
             remedy="Take it from those hosts first: furlough host set.",
         )
-    _remove(connection, datastore, name)
 
 
 def remove_host(connection: Connection, name: HostName) -> None:
@@ -108,12 +114,10 @@ def check_idle(connection: Connection, name: HostName) -> None:
             remedy=f"Wait for it or cancel it: furlough operation cancel {standing.operation}.",
             operation=standing.operation,
         )
-    flights = reading.read_flights(connection)
-    held = reading.read_reservations(connection, [name])
-    if held or any(name in (one.source, one.target) for one in flights):
+    if reading.read_reservations(connection, [name]) or reading.has_work(connection, name):
         raise Conflict(
             "host.busy",
-            f"Host {name} takes part in another host's evacuation.",
+            f"Host {name} takes part in an operation that is not over.",
             remedy="Wait for that operation: furlough operation list.",
         )
     if standing.mode is not HostMode.AVAILABLE:

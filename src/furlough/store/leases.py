@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import structlog
 from sqlalchemy import Connection, select, update
 
 from furlough.core.ids import OperationId, operation_id
 from furlough.core.journal import OperationClaimed
 from furlough.core.operation import Operation
+from furlough.errors import Bug
 from furlough.store import reading, settings
 from furlough.store.tables import operation
 from furlough.store.writing import record_all
+
+log = structlog.get_logger()
 
 
 def claim(
@@ -31,7 +35,12 @@ def claim(
     ).all()
     claimed = []
     for number in numbers:
-        current = reading.read_operation(connection, operation_id(number))
+        try:
+            current = reading.read_operation(connection, operation_id(number))
+        except Bug as error:
+            # It holds what it holds until a person has looked; the others go on.
+            log.critical("operation unreadable", operation=number, because=error.message)
+            continue
         epoch = settings.next_epoch(connection)
         event = OperationClaimed(owner=owner, epoch=epoch)
         claimed.append(record_all(connection, current, [event], at))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+import structlog
+from sqlalchemy import Connection, Row, bindparam, func, or_, select
 
 from furlough.core.admission import Flight, Standing
 from furlough.core.capacity import Load, Reservation
@@ -17,7 +18,7 @@ from furlough.core.operation import Operation
 from furlough.core.plan import Method
 from furlough.core.restore import Away
 from furlough.core.states import HostMode, StepState
-from furlough.errors import Invalid, NotFound
+from furlough.errors import Bug, Invalid, NotFound
 from furlough.ports import IdempotencyKey
 from furlough.store import codec
 from furlough.store.tables import (
@@ -33,6 +34,8 @@ from furlough.store.tables import (
     step,
     vm_owner,
 )
+
+log = structlog.get_logger()
 
 # Built once: composing a statement costs more than running it on SQLite.
 _STANDINGS = select(host.c.name, host.c.cluster, host.c.mode, host.c.operation).order_by(
@@ -82,24 +85,35 @@ def read_operation(connection: Connection, which: OperationId) -> Operation:
     """One operation with all its steps; `NotFound` where there is none."""
     row = connection.execute(_OPERATION, {"wanted": number_of(which)}).one_or_none()
     if row is None:
-        raise NotFound(
-            "operation.unknown",
-            f"There is no operation {which}.",
-            remedy="See: furlough operation list.",
-        )
+        raise unknown_operation(which)
     return _operation_of(connection, row)
+
+
+def unknown_operation(which: OperationId) -> NotFound:
+    """The error for an operation that is not there."""
+    return NotFound(
+        "operation.unknown",
+        f"There is no operation {which}.",
+        remedy="See: furlough operation list.",
+    )
 
 
 def read_operations(
     connection: Connection, *, active: bool, at_host: HostName | None, limit: int
 ) -> list[Operation]:
-    """Operations, newest first."""
+    """Operations, newest first. One whose rows are damaged is left out, loudly."""
     query = select(operation).order_by(operation.c.number.desc()).limit(limit)
     if active:
         query = query.where(operation.c.is_final.is_(False))
     if at_host is not None:
         query = query.join(operation_host).where(operation_host.c.host == at_host)
-    return [_operation_of(connection, row) for row in connection.execute(query).all()]
+    found = []
+    for row in connection.execute(query).all():
+        try:
+            found.append(_operation_of(connection, row))
+        except Bug as error:
+            log.critical("operation unreadable", operation=row.number, because=error.message)
+    return found
 
 
 def _operation_of(connection: Connection, row: Row[tuple[object, ...]]) -> Operation:
@@ -187,9 +201,30 @@ def read_vm_owners(connection: Connection, vms: Sequence[VmId]) -> dict[VmId, Op
     return {VmId(row.vm): operation_id(row.operation) for row in rows}
 
 
-def read_flights(connection: Connection) -> list[Flight]:
-    """Every live migration that is started and not over, of whichever operation."""
-    rows = connection.execute(_FLIGHTS)
+def has_work(connection: Connection, name: HostName) -> bool:
+    """Whether an operation that is not over is about this host, or has a step from it or to it
+    that is still to be done."""
+    steps = (
+        select(step.c.number)
+        .join(operation, operation.c.number == step.c.operation)
+        .where(
+            operation.c.is_final.is_(False),
+            step.c.state.in_([StepState.PENDING.value, StepState.STARTED.value]),
+            or_(step.c.source == name, step.c.target == name),
+        )
+    )
+    operations = (
+        select(operation.c.number)
+        .join(operation_host)
+        .where(operation.c.is_final.is_(False), operation_host.c.host == name)
+    )
+    return any(connection.execute(query.limit(1)).first() for query in (steps, operations))
+
+
+def read_flights(connection: Connection, *, but_of: OperationId | None = None) -> list[Flight]:
+    """Every live migration that is started and not over, of whichever operation, `but_of` one."""
+    query = _FLIGHTS if but_of is None else _FLIGHTS.where(step.c.operation != number_of(but_of))
+    rows = connection.execute(query)
     return [
         Flight(
             source=HostName(row.source),

@@ -11,15 +11,19 @@ from furlough.store import settings, tables
 
 # The newest revision below migrations/versions; a test compares.
 HEAD = "0001"
+# Any number that no other program uses for a lock of its own in the same database.
+_LOCK = 7_168_703_011
 
 
 def bring_up_to_date(engine: Engine) -> None:
     """Create or migrate the schema. Alembic is loaded only when there is something to do."""
     with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # Replicas that start together wait for one another; SQLite's write lock does the same.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         version = _version(connection)
-    if version != HEAD:
-        _migrate(engine, version)
-    with engine.begin() as connection:
+        if version != HEAD:
+            _migrate(connection, version)
         settings.prepare(connection)
 
 
@@ -37,7 +41,7 @@ def _version(connection: Connection) -> str | None:
     return version
 
 
-def _migrate(engine: Engine, version: str | None) -> None:
+def _migrate(connection: Connection, version: str | None) -> None:
     from alembic import command  # noqa: PLC0415  # 100 ms and 10 MiB that most starts do not need
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -51,6 +55,5 @@ def _migrate(engine: Engine, version: str | None) -> None:
             f"The database has schema {version}, which this version does not know.",
             remedy="Start the newer version again, or restore a backup made before its upgrade.",
         )
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

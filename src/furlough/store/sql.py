@@ -28,6 +28,7 @@ class SqlStore:
         self._clock = clock
         self._in_memory = url == "sqlite://"
         self._known_enrolment: Enrolment | None = None
+        self._enrolled = 0
 
     async def open(self) -> None:
         prepare = schema.create_at_once if self._in_memory else schema.bring_up_to_date
@@ -43,15 +44,20 @@ class SqlStore:
 
     async def enrolment(self) -> Enrolment:
         """Read once where nobody else can write."""
-        if self._known_enrolment is None or self._database.is_postgres:
-            self._known_enrolment = await self._database.read(reading.read_enrolment)
-        return self._known_enrolment
+        if self._known_enrolment is not None:
+            return self._known_enrolment
+        before = self._enrolled
+        found = await self._database.read(reading.read_enrolment)
+        if self._enrolled == before and not self._database.is_postgres:
+            self._known_enrolment = found
+        return found
 
     async def _enrol(self, work: Callable[[Connection], None]) -> None:
         try:
             await self._database.write(work)
         finally:
             self._known_enrolment = None
+            self._enrolled += 1
 
     async def enrol(self, additions: Enrolment) -> None:
         await self._enrol(lambda c: enrolling.put(c, additions))
@@ -133,8 +139,9 @@ class SqlStore:
         return await self._database.read(reading.read_last_sequence)
 
     def _seconds(self, connection: Connection) -> float:
-        """The time of leases: PostgreSQL's own, since its clients' clocks may differ."""
+        """The time of leases: PostgreSQL's own, since its clients' clocks may differ; else one
+        that nobody can set. A SQLite file has one process, which ends all leases at its start."""
         if self._database.is_postgres:
             clock = text("SELECT extract(epoch FROM clock_timestamp())")
             return float(connection.execute(clock).scalar_one())
-        return self._clock.now().timestamp()
+        return self._clock.monotonic()

@@ -1,8 +1,8 @@
 """The tables. Rows of `event` are the journal and are never changed; all others are its fold,
 written in the same transaction, so that they can be asked and locked.
 
-Instants that only people read are ISO text; leases are seconds since 1970 on the database's
-clock (PostgreSQL) or ours (SQLite, which has no other process).
+Instants that only people read are ISO text; leases are seconds on the database's clock
+(PostgreSQL) or on this machine's monotonic one (SQLite, which has no other process).
 """
 
 from __future__ import annotations

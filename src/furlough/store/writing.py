@@ -20,6 +20,7 @@ from furlough.core.admission import (
     Room,
     Terms,
     check_hosts_free,
+    check_hosts_known,
     check_most_away,
     check_room,
     check_target,
@@ -27,7 +28,7 @@ from furlough.core.admission import (
     has_slot,
 )
 from furlough.core.capacity import NOTHING, Load
-from furlough.core.ids import HostName, OperationId, VmId, operation_id
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
 from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import (
     Event,
@@ -45,8 +46,8 @@ from furlough.core.operation import Operation, Outcome, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
 from furlough.core.restore import Away, is_closed_by
-from furlough.core.states import HostMode
-from furlough.errors import Conflict, Refused, Stale
+from furlough.core.states import HostMode, StepState
+from furlough.errors import Conflict, Stale
 from furlough.ports import IdempotencyKey
 from furlough.store import codec, reading, tables
 
@@ -116,32 +117,33 @@ def _check_acceptance(
 ) -> None:
     """Raises where another operation stands against this one; decided on rows, under the gate."""
     standings = reading.read_standings(connection)
+    check_hosts_known(event.hosts, standings)
     if event.operation_kind in OWNS_HOSTS:
         check_hosts_free(event.hosts, standings)
     if event.operation_kind is OperationKind.ENTER:
         check_most_away(event.hosts, standings, terms.most_away)
     _check_owners(connection, event.roster)
-    entered = {change.host for change in modes if change.after is HostMode.ENTERING}
-    taken: dict[HostName, Load] = {}
+    for change in modes:
+        standings[change.host] = replace(standings[change.host], mode=change.after)
     for step in event.plan.steps:
-        target = step.targets[0] if step.targets else None
-        if target is None or step.vm is None:
-            continue
-        if event.operation_kind is not OperationKind.EXIT and (
-            target in entered or standings[target].mode is not HostMode.AVAILABLE
-        ):
-            raise Refused(
-                "target.not_available",
-                f"Target {target} is {standings[target].mode.value} by now.",
-                remedy="Make a new plan.",
-            )
-        # Room is looked at with what this very plan takes there before.
-        room = terms.rooms.get(target, _UNLIMITED)
-        room = replace(room, free=room.free - taken.get(target, NOTHING))
-        check_room(
-            step.vm, target, step.load, room, reading.read_reservations(connection, [target])
-        )
-        taken[target] = taken.get(target, NOTHING) + step.load
+        for target in step.targets[:1]:
+            check_target(event.operation_kind, event.hosts, target, standings)
+    _check_places(connection, event.plan.steps, terms)
+
+
+def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: Terms) -> None:
+    """`Refused` where there is no room for all of these on the first of their targets."""
+    taken: dict[HostName, Load] = {}
+    for step in steps:
+        for target in step.targets[:1]:
+            if step.vm is None:
+                continue
+            # Room is looked at with what these very steps take there before.
+            room = terms.rooms.get(target, _UNLIMITED)
+            room = replace(room, free=room.free - taken.get(target, NOTHING))
+            held = reading.read_reservations(connection, [target])
+            check_room(step.vm, target, step.load, room, held)
+            taken[target] = taken.get(target, NOTHING) + step.load
 
 
 def _check_owners(connection: Connection, roster: Iterable[RosterEntry]) -> None:
@@ -161,7 +163,9 @@ def append(
 ) -> Operation:
     """The operation after these events. `Stale` where it is not what the caller thinks it is:
     another event came first, or another process has taken it over."""
-    row = connection.execute(_VERSION, {"wanted": number_of(operation.id)}).one()
+    row = connection.execute(_VERSION, {"wanted": number_of(operation.id)}).one_or_none()
+    if row is None:
+        raise reading.unknown_operation(operation.id)
     if (row.epoch, row.events) != (operation.epoch, operation.events):
         raise Stale("operation.stale", f"{operation.id} has changed since it was read.")
     return record_all(connection, operation, events, at, terms)
@@ -182,6 +186,7 @@ def record_all(
             _check_start(connection, current, step, event, terms or Terms())
         if isinstance(event, PlanExtended):
             _check_owners(connection, event.roster)
+            _check_places(connection, event.steps, terms or Terms())
         current = _record(connection, current, operation.id, event, at)
     _write_rows(connection, operation, current)
     return current
@@ -196,17 +201,30 @@ def _check_start(
     if target is None or vm is None:
         return
     standings = reading.read_standings(connection)
-    check_target(operation, target, standings[target])
+    check_target(operation.kind, operation.hosts, target, standings)
     room = terms.rooms.get(target, _UNLIMITED)
     reservations = reading.read_reservations(connection, [target])
     check_room(vm, target, step.planned.load, room, reservations)
     if step.method is Method.LIVE and step.planned.source is not None:
-        source = step.planned.source
-        cluster = standings[source].cluster
-        flight = Flight(source=source, target=target, cluster=cluster)
+        cluster = standings[target].cluster
+        flight = Flight(source=step.planned.source, target=target, cluster=cluster)
         limits = terms.limits.get(cluster, Limits())
-        if not has_slot(flight, reading.read_flights(connection), limits):
+        # Our own rows are written after all events of this transaction.
+        others = reading.read_flights(connection, but_of=operation.id)
+        if not has_slot(flight, [*others, *_flights_of(operation, cluster)], limits):
             raise Conflict("slot.none", f"No slot is free for {step.planned.vm_name} yet.")
+
+
+def _flights_of(operation: Operation, cluster: ClusterName) -> list[Flight]:
+    """The migrations of one operation that are in flight, which are all in one cluster."""
+    return [
+        Flight(source=step.planned.source, target=step.target, cluster=cluster)
+        for step in operation.steps
+        if step.state is StepState.STARTED
+        and step.method is Method.LIVE
+        and step.planned.source is not None
+        and step.target is not None
+    ]
 
 
 def _record(
@@ -217,13 +235,14 @@ def _record(
     at: datetime,
 ) -> Operation:
     """One event into the journal, and its consequences into the tables beside it."""
+    event, body = codec.EVENT.storable(event)
     after = apply(operation, which, event, at)
     row = {
         "operation": number_of(which),
         "number": after.events,
         "at": at.isoformat(),
         "kind": event.kind,
-        "body": codec.EVENT.text(event),
+        "body": body,
     }
     connection.execute(_NEW_EVENT, row)
     _project(event, connection, after)
