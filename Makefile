@@ -6,7 +6,7 @@ PYTHON ?= python3
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab dev bench scenarios openapi clean
+.PHONY: help demo test check check-static lab dev bench openapi clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,7 +20,6 @@ test: $(VENV)/installed-test check-static ## Everything: format, lint, types, im
 check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
 	$(BIN)/python -m pytest -m "not lab and not postgres and not long"
 
-.PHONY: check-static
 check-static: $(VENV)/installed-test
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
