@@ -1,4 +1,4 @@
-"""Driving a lab as a user does: the `furlough` command, with `virsh` and the guests as witnesses."""
+"""Driving a lab as a user does: with the `furlough` command; `virsh` and the guests witness."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
     host.run("mkdir", "-p", "/srv/pool")
     host.virsh("pool-create-as", "pool", "dir", "--target", "/srv/pool")
     host.virsh("vol-create-as", "pool", "new.img", "64M")
-    upload = fleet.start_on("h1", "sleep 600 | virsh vol-upload new.img /dev/stdin --pool pool")
+    slowly = "until test -e /run/uploaded; do sleep 0.2; done"
+    upload = fleet.start_on("h1", f"({slowly}) | virsh vol-upload new.img /dev/stdin --pool pool")
     try:
         running = fleet.start("enter", "h1", "--wait")
         fleet.wait_until(lambda: host.vms() == [], "h1 to run no VM", timeout_s=120)
@@ -93,7 +94,8 @@ def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
         )
         assert fleet.modes()["h1"] == "entering"
     finally:
-        upload.stop()
+        host.run("touch", "/run/uploaded")
+        assert upload.wait().code == 0
     assert running.wait().code == 0
     assert fleet.modes()["h1"] == "maintenance"
     fleet.bring_home("h1")

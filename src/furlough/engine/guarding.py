@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from furlough.core.admission import terms_of
 from furlough.core.capacity import rooms
 from furlough.core.ids import VmId
 from furlough.core.inventory import Inventory, Vm
@@ -193,7 +194,18 @@ class Emptiness(HostStep):
             names = ", ".join(vm.name for vm in found if vm.id in placement.refusals)
             await self._wait("vm.no_target", f"appeared on {self._host} and fit nowhere: {names}")
             return
+        try:
+            await self._extend(found, placement, inventory)
+        except (Refused, Conflict) as error:
+            # Somebody else has the VM or the room; until they are done.
+            await self._wait(error.code, error.message)
+            return
         await self._wait("", "")
+
+    async def _extend(
+        self, found: Sequence[Vm], placement: Placement, inventory: Inventory
+    ) -> None:
+        """This step stands back behind the moves of those that were found."""
         failure = Failure(code="host.not_empty", message="VMs appeared while it was emptied.")
         steps = plan_remainder(
             inventory, found, placement, first=len(self._ledger.operation.steps) + 1
@@ -210,6 +222,7 @@ class Emptiness(HostStep):
                 roster=_new_entries(found, self._ledger.operation),
                 why="VMs appeared after the plan was made",
             ),
+            terms=terms_of(inventory, {step.targets[0] for step in steps}),
         )
 
     async def _place(self, vms: Sequence[Vm], inventory: Inventory) -> Placement:
