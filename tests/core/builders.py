@@ -149,6 +149,7 @@ def a_vm(
     is_persistent: bool = True,
     has_autostart: bool = False,
     busy_with: str = "",
+    is_arriving: bool = False,
     dirty_mib_s: float | None = None,
     working_set_mib: int | None = None,
 ) -> Vm:
@@ -168,6 +169,7 @@ def a_vm(
         is_persistent=is_persistent,
         has_autostart=has_autostart,
         busy_with=busy_with,
+        is_arriving=is_arriving,
         dirty_mib_s=dirty_mib_s,
         working_set_mib=working_set_mib,
     )

@@ -502,7 +502,7 @@ def _troubles() -> Iterable[Inventory]:
     yield _leaving(*[a_vm(n, name="db", host=host) for n, host in enumerate((H1, H2, H3), 1)])
     yield _leaving(a_vm(1, devices=["gpu"]), a_vm(2, power=Power.ERROR))
     yield _leaving(a_vm(1, power=Power.SUSPENDED), a_vm(2, power=Power.PAUSED, busy_with="a copy"))
-    yield _leaving(a_vm(1), a_vm(1, host=H2), a_vm(2, disks=[]))
+    yield _leaving(a_vm(1), a_vm(1, host=H2), a_vm(2, disks=[]), a_vm(3, is_arriving=True))
 
 
 # Codes of the table that no precheck of entering raises, and who does instead.
@@ -541,3 +541,13 @@ def test_a_host_that_is_away_and_asked_for_again_is_counted_once() -> None:
         clusters=[a_cluster(max_hosts_away=2)],
     )
     assert "cluster.host_away" not in _codes(inventory, H1, H2)
+
+
+def test_a_vm_that_is_just_arriving_is_announced_and_neither_moved_nor_called_double() -> None:
+    arriving = a_vm(1, host=H1, power=Power.PAUSED, busy_with="a migration", is_arriving=True)
+    leaving = a_vm(1, host=H2, busy_with="a migration")
+    inventory = an_inventory([arriving, leaving])
+    assert _codes(inventory, H1) == ["vm.arriving"]
+    (report,) = _check(inventory, H1).reports
+    assert (report.verdict, report.dispositions[0].method) == (Verdict.WARNINGS, None)
+    assert inventory.vm(vm_id(1)).host == H2

@@ -59,7 +59,7 @@ def directory_lab(able: None) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def fleet(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def slow_fleet(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three hosts and a daemon; four VMs on the first, with memory to copy over slow links, so
     that there is time to disturb a migration. Silent peers are given up after four seconds."""
     options = Options(
@@ -67,6 +67,13 @@ def fleet(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
         keepalive=Keepalive(interval_s=1, count=3),
     )  # fmt: skip
     yield from driven(own_name("f"), options, tmp_path_factory)
+
+
+@pytest.fixture
+def fleet(slow_fleet: Fleet) -> Fleet:
+    """That fleet with everybody at home and in service, whatever the test before has left."""
+    slow_fleet.bring_home("h1")
+    return slow_fleet
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,13 @@ class Fleet:
         return found[0]
 
     def bring_home(self, host: str) -> None:
-        """Every VM on this host, and every host in service: as a test should find it."""
+        """Every VM on this host, every host in service, nothing under way: as a test should find
+        it."""
+        for one in self.lab.hosts:
+            if not one.answers():
+                one.start_daemon()
+        for operation in self.furlough("operation", "list", "--active", "--json").json:
+            self.furlough("operation", "cancel", operation["id"], "--wait")
         for name, mode in self.modes().items():
             if mode == "maintenance":
                 self.check(self.furlough("exit", name, "--wait"))

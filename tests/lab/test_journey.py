@@ -47,7 +47,6 @@ def test_a_second_enter_is_told_which_operation_runs(fleet: Fleet) -> None:
     operation = fleet.furlough("operation", "list", "--active", "--json").json[0]
     assert operation["id"] in again.complaint
     assert running.wait().code == 0
-    fleet.bring_home("h1")
 
 
 def test_when_time_is_over_every_vm_is_accounted_for(fleet: Fleet) -> None:
@@ -61,7 +60,6 @@ def test_when_time_is_over_every_vm_is_accounted_for(fleet: Fleet) -> None:
         assert vm["outcome"] in ("moved", "stayed")
     assert len(ran.json["vms"]) == 4
     assert fleet.modes()["h1"] == "cordoned"
-    fleet.bring_home("h1")
 
 
 def test_a_cancel_in_the_middle_ends_soon_and_says_who_moved(fleet: Fleet) -> None:
@@ -75,7 +73,6 @@ def test_a_cancel_in_the_middle_ends_soon_and_says_who_moved(fleet: Fleet) -> No
     assert running.wait().code == 5
     seen = fleet.running()
     assert {vm["name"]: [vm["host"]] for vm in cancelled.json["vms"]} == seen
-    fleet.bring_home("h1")
 
 
 def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
@@ -98,7 +95,6 @@ def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
         assert upload.wait().code == 0
     assert running.wait().code == 0
     assert fleet.modes()["h1"] == "maintenance"
-    fleet.bring_home("h1")
     host.virsh("pool-destroy", "pool")
 
 
@@ -117,7 +113,6 @@ def test_a_migration_that_was_on_its_way_here_is_taken_in_and_sent_on(fleet: Fle
     assert h1.vms() == []
     assert "vm4" in {vm["name"] for vm in entered.json["vms"]} or h2.vms() != []
     assert {len(hosts) for hosts in fleet.running().values()} == {1}
-    fleet.bring_home("h1")
 
 
 def test_shared_and_locked_storage_is_proven_and_the_pause_is_short(

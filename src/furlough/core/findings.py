@@ -132,6 +132,12 @@ CODES: Mapping[str, Kind] = {
         meaning="Two hosts list this VM as active. Its disks are in danger.",
         remedy="Find out which copy is the right one and stop the other by hand, now.",
     ),
+    "vm.arriving": Kind(
+        severity=_WARNING,
+        meaning="Somebody's migration is bringing this VM to the host at this moment.",
+        remedy="Nothing to do: it is sent on once it is there, and maintenance waits for it. Or "
+        "abort that migration.",
+    ),
     "vm.paused": Kind(
         severity=_INFO,
         meaning="The VM is paused; it moves and stays paused.",

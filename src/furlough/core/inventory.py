@@ -73,7 +73,8 @@ class Vm:
     """One VM as its host describes it.
 
     `busy_with` names a job that runs on it (a migration, a backup, a block copy), empty if
-    none. `dirty_mib_s` and `working_set_mib` are None where nobody measured them. The VM's own
+    none. `is_arriving`: it is the copy that an incoming migration fills, and runs elsewhere.
+    `dirty_mib_s` and `working_set_mib` are None where nobody measured them. The VM's own
     policy travels with it; what it does not say is the default.
     """
 
@@ -91,6 +92,7 @@ class Vm:
     is_persistent: bool = True
     has_autostart: bool = False
     busy_with: str = ""
+    is_arriving: bool = False
     dirty_mib_s: float | None = None
     working_set_mib: int | None = None
     on_maintenance: str = "live"
@@ -169,12 +171,17 @@ class Inventory:
         """Each host's view of this VM: one, or several where hosts disagree."""
         return self._vms_by_id.get(vm, [])
 
+    def running_copies_of(self, vm: VmId) -> list[Vm]:
+        """Those with a process; the copy that a migration is filling is none yet."""
+        return [one for one in self.copies_of(vm) if one.is_active and not one.is_arriving]
+
     def vm(self, vm: VmId) -> Vm:
         """The VM with this id: the active copy where there is one. `NotFound` if nobody has it."""
         copies = self.copies_of(vm)
         if not copies:
             raise NotFound("vm.unknown", f"There is no VM {vm}.", remedy="See: furlough vm list.")
-        return next((copy for copy in copies if copy.is_active), copies[0])
+        running = self.running_copies_of(vm)
+        return running[0] if running else copies[0]
 
     def datastore(self, name: str) -> Datastore:
         """The datastore of this name; an unknown one is proven in nothing."""

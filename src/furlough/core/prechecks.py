@@ -96,8 +96,14 @@ class Assessment:
 
 
 def movers(inventory: Inventory, host: HostName) -> list[Vm]:
-    """The VMs that keep a host from being empty: those with a process on it."""
-    return [vm for vm in inventory.vms_on(host) if vm.is_active]
+    """The VMs that have to leave a host: those with a process on it. What is still arriving there
+    cannot leave yet."""
+    return [vm for vm in inventory.vms_on(host) if vm.is_active and not vm.is_arriving]
+
+
+def arriving(inventory: Inventory, host: HostName) -> list[Vm]:
+    """The VMs that incoming migrations are bringing to a host."""
+    return [vm for vm in inventory.vms_on(host) if vm.is_arriving]
 
 
 def candidates(
@@ -245,9 +251,18 @@ def _check_vm_busy(case: Case) -> Iterator[Finding]:
             )
 
 
+def _check_vm_arriving(case: Case) -> Iterator[Finding]:
+    for vm in arriving(case.inventory, case.host.name):
+        yield finding(
+            "vm.arriving",
+            subject_of(vm),
+            f"VM {vm.name} is being migrated to {case.host.name}; it is sent on once it is there.",
+        )
+
+
 def _check_two_copies(case: Case) -> Iterator[Finding]:
     for vm in case.movers:
-        active = [copy.host for copy in case.inventory.copies_of(vm.id) if copy.is_active]
+        active = [copy.host for copy in case.inventory.running_copies_of(vm.id)]
         if len(active) > 1:
             yield finding(
                 "vm.two_copies",
@@ -296,6 +311,7 @@ PRECHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     _check_host_mode,
     _check_vm_power,
     _check_vm_busy,
+    _check_vm_arriving,
     _check_two_copies,
     _check_vm_devices,
     _check_vm_targets,
@@ -316,6 +332,8 @@ def _dispositions(case: Case) -> Iterator[Disposition]:
         targets = case.placement.targets.get(vm.id)
         if not vm.is_active:
             yield _stays(vm, "it is powered off; only running VMs have to leave")
+        elif vm.is_arriving:
+            yield _stays(vm, "it is just arriving; it is sent on once it is here")
         elif targets is None:
             yield _stays(vm, f"fits on no host: {_reasons(case.placement.refusals[vm.id])}")
         else:

@@ -147,7 +147,7 @@ def _obstacles_on_return(vm: Vm, home: Host, inventory: Inventory) -> list[Obsta
 
 def _of_state(vm: Vm, inventory: Inventory) -> Iterator[Obstacle]:
     """Why the VM itself cannot move at present; on the way out these are findings."""
-    active = sorted(copy.host for copy in inventory.copies_of(vm.id) if copy.is_active)
+    active = sorted(copy.host for copy in inventory.running_copies_of(vm.id))
     if len(active) > 1:
         yield Obstacle(cause=Cause.STATE, message=f"it is active on {' and '.join(active)} at once")
     if vm.power is Power.SUSPENDED:
@@ -176,7 +176,7 @@ def _comes(one: Return) -> bool:
 
 
 def _active_copy(inventory: Inventory, away: Away) -> Vm | None:
-    return next((vm for vm in inventory.copies_of(away.vm) if vm.is_active), None)
+    return next(iter(inventory.running_copies_of(away.vm)), None)
 
 
 def is_closed_by(operation: Operation, away: Away) -> bool:

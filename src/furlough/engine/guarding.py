@@ -26,7 +26,7 @@ from furlough.core.placement import Placement, place
 from furlough.core.plan import Method, OperationKind
 from furlough.core.planner import before, plan_remainder
 from furlough.core.policy import EnterOptions
-from furlough.core.prechecks import candidates, movers
+from furlough.core.prechecks import arriving, candidates, movers
 from furlough.core.retry import retry_at
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.engine.ledger import Ledger
@@ -185,6 +185,11 @@ class Emptiness(HostStep):
     async def _take_in(self, inventory: Inventory) -> None:
         """Plan for the VMs that are there all the same, and come back when they have left."""
         found = [vm for vm in movers(inventory, self._host) if self._may_return(vm)]
+        coming = arriving(inventory, self._host)
+        if not found and coming:
+            names = ", ".join(vm.name for vm in coming)
+            await self._wait("host.not_empty", f"still arriving on {self._host}: {names}")
+            return
         if not found:
             names = ", ".join(vm.name for vm in movers(inventory, self._host))
             await self._wait("host.not_empty", f"VM(s) keep appearing on {self._host}: {names}")

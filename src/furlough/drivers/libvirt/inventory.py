@@ -79,6 +79,7 @@ def _read_vm(domain: libvirt.virDomain, host: HostName, stores: list[EnrolledDat
     definition = parse_definition(domain.XMLDesc(0), stores)
     state, reason = domain.state()
     is_active = bool(domain.isActive())
+    job, busy_with = read_job(domain) if is_active else (Job.NONE, "")
     return Vm(
         id=definition.id,
         name=definition.name,
@@ -93,7 +94,8 @@ def _read_vm(domain: libvirt.virDomain, host: HostName, stores: list[EnrolledDat
         devices=definition.devices,
         is_persistent=bool(domain.isPersistent()),
         has_autostart=bool(domain.autostart()) if domain.isPersistent() else False,
-        busy_with=read_job(domain)[1] if is_active else "",
+        busy_with=busy_with,
+        is_arriving=job is Job.INCOMING,
     )
 
 
