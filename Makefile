@@ -6,7 +6,7 @@ PYTHON ?= python3
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-static lab dev bench openapi clean
+.PHONY: help demo test check check-static lab dev bench openapi docs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ bench: $(VENV)/installed-test ## Benchmarks, with their targets
 
 openapi: $(VENV)/installed ## Write the API schema anew; the difference is reviewed like code
 	$(BIN)/python -m furlough.openapi > openapi/v1.json
+
+docs: $(VENV)/installed ## Write the generated parts of the reference anew
+	$(BIN)/python -m scripts.reference
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .dev .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

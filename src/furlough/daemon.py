@@ -66,8 +66,10 @@ async def compose(
     settle_window_s: float = 35.0,
     observe_every_s: float = 5.0,
     default_timeout_s: float = 0.0,
+    is_alone: bool = True,
 ) -> Controller:
-    """A controller over these adapters; the store is open and nobody else uses it."""
+    """A controller over these adapters; the store is open. `is_alone`: no other process can use
+    it, so whatever was claimed before was claimed by the dead."""
     observer = Observer(hypervisor, store, clock, observe_every_s)
     work = Work(
         hypervisor=hypervisor,
@@ -81,7 +83,8 @@ async def compose(
     )
     # A name of this very start: a restarted process is not the one that died.
     supervisor = Supervisor(work, owner=f"controller:{secrets.token_hex(8)}")
-    await store.void_leases()
+    if is_alone:
+        await store.void_leases()
     await hypervisor.enrol(await store.enrolment())
     service = Service(work, supervisor, default_timeout_s=default_timeout_s)
     return Controller(work=work, service=service, supervisor=supervisor)
@@ -122,6 +125,7 @@ async def _serve(
             settle_window_s=settings.engine.settle_window_s,
             observe_every_s=settings.engine.observe_every_s,
             default_timeout_s=settings.maintenance.timeout_s,
+            is_alone=simulate or not settings.server.database,
         )
         if settings.enrolment:
             await controller.service.apply(enrolment_of(settings.enrolment))

@@ -548,10 +548,13 @@ def test_an_exit_that_could_not_lower_its_guard_takes_back_its_admission() -> No
     assert _closing_plan(operation) == [(4, Method.RAISE_GUARD, H1, 0)]
 
 
-def test_an_exit_that_had_admitted_nobody_has_nothing_to_take_back() -> None:
-    operation = an_operation(_guard(1, SKIPPED), _lowering(2, SKIPPED), kind=EXIT, state=CANCELLING)
-    assert _todo(operation).extend == ()
-    assert _ending(operation).modes == {H1: HostMode.CORDONED}
+def test_an_exit_that_had_admitted_nobody_looks_whether_the_host_is_still_empty_too() -> None:
+    """It goes back to maintenance, which is not claimed without a look (S3)."""
+    operation = an_operation(_lowering(1, SKIPPED), kind=EXIT, state=CANCELLING)
+    assert _closing_plan(operation) == [
+        (2, Method.RAISE_GUARD, H1, 0),
+        (3, Method.CONFIRM_EMPTY, H1, 1),
+    ]
 
 
 def test_an_exit_that_could_not_admit_its_vms_puts_the_guard_right_all_the_same() -> None:

@@ -57,7 +57,7 @@ def _remedy(entry: RosterEntry, steps: list[Step]) -> str:
 
 
 _REMEDIES = {
-    Outcome.STAYED: "It runs where it was. Remove the cause, then enter again or move it alone: "
+    Outcome.STAYED: "It runs where it was. Remove the cause, then try again, or move it alone: "
     "furlough vm migrate.",
     Outcome.STOPPED_BY_GUEST: "Its guest shut it down. Start it when wanted: "
     "furlough vm start {vm}.",

@@ -173,11 +173,15 @@ def check_room(
 def has_slot(flight: Flight, flying: Iterable[Flight], limits: Limits) -> bool:
     """Whether one more migration may start beside those in flight."""
     others = list(flying)
-    from_source = sum(1 for one in others if one.source == flight.source)
     into_target = sum(1 for one in others if one.target == flight.target)
     in_cluster = sum(1 for one in others if one.cluster == flight.cluster)
     return (
-        from_source < limits.per_source
+        not is_full(flight.source, others, limits)
         and into_target < limits.per_target
         and in_cluster < limits.per_cluster
     )
+
+
+def is_full(source: HostName, flying: Iterable[Flight], limits: Limits) -> bool:
+    """Whether as many migrations leave a host as may."""
+    return sum(1 for one in flying if one.source == source) >= limits.per_source

@@ -111,11 +111,7 @@ def _closing_steps(operation: Operation) -> Iterator[PlannedStep]:
     if operation.kind is not OperationKind.EXIT:
         return
     for host in operation.hosts:
-        admitted = any(
-            step.method is Method.RAISE_GUARD and step.planned.host == host and step.attempts
-            for step in operation.steps
-        )
-        if not admitted or _succeeded(operation, host, Method.LOWER_GUARD):
+        if _succeeded(operation, host, Method.LOWER_GUARD):
             continue
         yield PlannedStep(number=0, method=Method.RAISE_GUARD, host=host, wave=CLOSING_WAVE)
         came_home = any(

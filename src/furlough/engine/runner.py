@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from furlough.core.admission import Flight, has_slot
+from furlough.core.admission import Flight, has_slot, is_full
 from furlough.core.agenda import Agenda, Ending, agenda
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Inventory
@@ -202,12 +202,18 @@ class Runner:
         now = self._work.clock.monotonic()
         active = [self._ledger.operation.step(number) for number in self._active]
         flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
+        full: set[HostName] = set()
         for step in steps:
             if step.number in self._active or self._resting.get(step.number, 0.0) > now:
                 continue
+            if step.method is Method.LIVE and step.planned.source in full:
+                continue  # Hundreds may wait behind one source: it is counted once.
             flight = self._flight_of(step)
             if flight is not None:
-                if not has_slot(flight, flying, self._limits.get(flight.cluster, Limits())):
+                limits = self._limits.get(flight.cluster, Limits())
+                if not has_slot(flight, flying, limits):
+                    if is_full(flight.source, flying, limits):
+                        full.add(flight.source)
                     continue
                 flying.append(flight)
             executor = self._executor(step)

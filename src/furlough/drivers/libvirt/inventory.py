@@ -117,6 +117,9 @@ def read_job(domain: libvirt.virDomain) -> tuple[Job, str]:
     except libvirt.libvirtError as error:
         if errors.is_lost(error):
             raise
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            # Of an incoming migration only the source has figures; that there is one we hear so.
+            return Job.INCOMING, "an incoming migration"
         return Job.NONE, ""
     return states.job_of(stats), states.job_words(stats)
 

@@ -1,0 +1,66 @@
+"""Run benchmarks by their ids."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from bench import footprint, overhead
+from bench.figures import Report
+from furlough import __version__
+from furlough.clock import RealClock
+
+BENCHMARKS: Mapping[str, Callable[[], Report]] = {
+    "C1": overhead.run,
+    "E1": footprint.run,
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Run what is asked for; 1 if any target was missed."""
+    parser = argparse.ArgumentParser(prog="bench", description="Benchmarks, with their targets.")
+    parser.add_argument("ids", nargs="*", metavar="ID", help=f"of {', '.join(BENCHMARKS)}")
+    wanted = parser.parse_args().ids or list(BENCHMARKS)
+    unknown = sorted(set(wanted) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    reports = [BENCHMARKS[which]() for which in wanted]
+    for report in reports:
+        print(report.text(), flush=True)
+        _keep(report)
+    return 0 if all(report.is_met for report in reports) else 1
+
+
+def _keep(report: Report) -> None:
+    """The figures as JSON, with what they were measured on."""
+    RESULTS.mkdir(exist_ok=True)
+    kept = {
+        "id": report.id,
+        "at": RealClock().now().astimezone(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "machine": {
+            "processors": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "load_average": os.getloadavg()[0],
+        },
+        **report.content(),
+    }
+    stamp = f"{datetime.fromisoformat(str(kept['at'])):%Y%m%dT%H%M%SZ}"
+    path = RESULTS / f"{report.id}-{stamp}.json"
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    print(f"Kept in {path.relative_to(Path(__file__).parents[1])}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

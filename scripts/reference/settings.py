@@ -1,0 +1,81 @@
+"""Settings, environment variables and enrolment tables, from their definitions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel
+
+from furlough.config import Settings
+from furlough.wire.enrolment import ClusterBody, DatastoreBody, HostBody, LimitsBody
+from scripts.reference.shapes import default_of, name_of, range_of, type_of
+from scripts.reference.sources import constants
+from scripts.reference.tables import code, merged
+
+_TABLES = (LimitsBody.__name__,)
+_VARIABLE = re.compile(r"(FURLOUGH|XDG)_[A-Z_]+")
+_TYPES = {"float": "number", "str": "text", "Path": "path", "int": "integer", "bool": "boolean"}
+
+
+def setting_fields() -> Iterator[tuple[str, Field[Any]]]:
+    """Every setting of `furlough.toml`, as `[table] name`."""
+    hints = get_type_hints(Settings)
+    for section in fields(Settings):
+        kind = hints[section.name]
+        if is_dataclass(kind):
+            for one in fields(kind):
+                yield f"[{section.name}] {one.name}", one
+
+
+def variables() -> set[str]:
+    """Every environment variable that the code names."""
+    return {text for text, _ in constants() if _VARIABLE.fullmatch(text)}
+
+
+def _settings(old: str) -> str:
+    rows = [
+        (code(name), _TYPES.get(str(one.type), str(one.type)), _default(one))
+        for name, one in setting_fields()
+    ]
+    header = ("setting", "type", "default", "range", "command line", "meaning")
+    return merged(old, header, rows, by_hand=3)
+
+
+def _default(one: Field[Any]) -> str:
+    if one.default is MISSING:
+        return "see below"  # Made when it is asked for: it depends on the machine.
+    return code(str(one.default)) if one.default != "" else "empty"
+
+
+def _variables(old: str) -> str:
+    rows = [(code(name),) for name in sorted(variables())]
+    return merged(old, ("variable", "meaning"), rows, by_hand=1)
+
+
+def _enrolment(shape: type[BaseModel], old: str) -> str:
+    schema = shape.model_json_schema()
+    required = schema.get("required", [])
+    rows = [
+        (
+            code(name),
+            "table" if name_of(one) in _TABLES else type_of(one, schema),
+            default_of(name, one, required),
+            range_of(one),
+        )
+        for name, one in schema["properties"].items()
+    ]
+    return merged(old, ("key", "type", "default", "range", "meaning"), rows, by_hand=1)
+
+
+BLOCKS: Mapping[str, Callable[[str], str]] = {
+    "settings": _settings,
+    "environment": _variables,
+    "cluster": partial(_enrolment, ClusterBody),
+    "limits": partial(_enrolment, LimitsBody),
+    "datastore": partial(_enrolment, DatastoreBody),
+    "host": partial(_enrolment, HostBody),
+}
