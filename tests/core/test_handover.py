@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from furlough.core.handover import handover_of, unproven, waives_storage_check
+from furlough.core.handover import expected_move, handover_of, unproven, waives_storage_check
 from furlough.core.inventory import Disk, Proof
 from furlough.core.plan import Handover
-from tests.core.builders import STORE, a_cluster, a_datastore, a_disk, a_vm, an_inventory
+from tests.core.builders import (
+    H2,
+    STORE,
+    a_cluster,
+    a_datastore,
+    a_disk,
+    a_vm,
+    an_inventory,
+    vm_id,
+)
 
 
 def test_a_vm_with_a_proven_lock_on_every_writable_disk_is_handed_over_normally() -> None:
@@ -86,3 +95,14 @@ def test_a_disk_outside_all_datastores_forbids_waiving_the_storage_check() -> No
     vm = a_vm(disks=[a_disk("vda"), a_disk("vdb", datastore=None)])
     inventory = an_inventory([vm], clusters=[a_cluster(trusts_own_proofs=True)])
     assert not waives_storage_check(vm, inventory)
+
+
+def test_a_held_handover_is_expected_to_pause_longer() -> None:
+    proven, unknown = (
+        an_inventory([a_vm(1)], datastores=[a_datastore(locked=proof)])
+        for proof in (Proof.PROVEN, Proof.UNKNOWN)
+    )
+    normal, held = (expected_move(one.vm(vm_id(1)), one.host(H2), one) for one in (proven, unknown))
+    assert held.downtime_ms == normal.downtime_ms + 400
+    assert held.duration_s == pytest.approx(normal.duration_s + 0.4)
+    assert held.sent_mib == normal.sent_mib

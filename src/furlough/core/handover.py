@@ -7,13 +7,31 @@ on the source has been seen gone (held handover).
 
 from __future__ import annotations
 
-from furlough.core.inventory import Inventory, Proof, Vm
+from dataclasses import replace
+
+from furlough.core.estimate import Estimate, estimate_move
+from furlough.core.inventory import Host, Inventory, Proof, Vm
 from furlough.core.plan import Handover
+
+# What a held handover adds: the source's end has to be seen before the target is resumed.
+HELD_S = 0.4
 
 
 def handover_of(vm: Vm, inventory: Inventory) -> Handover:
     """Normal only where a lock is proven for every writable disk, and there is one."""
     return Handover.HELD if unproven(vm, inventory) else Handover.NORMAL
+
+
+def expected_move(vm: Vm, target: Host, inventory: Inventory) -> Estimate:
+    """The estimate for moving this VM to that host, with the pause that its handover takes."""
+    alone = estimate_move(vm, target, inventory)
+    if handover_of(vm, inventory) is Handover.NORMAL:
+        return alone
+    return replace(
+        alone,
+        duration_s=round(alone.duration_s + HELD_S, 2),
+        downtime_ms=alone.downtime_ms + round(1000 * HELD_S),
+    )
 
 
 def unproven(vm: Vm, inventory: Inventory) -> str:

@@ -15,11 +15,10 @@ from furlough.core.estimate import (
     FINISH_S,
     SET_UP_S,
     Range,
-    estimate_move,
     makespan,
     rate_mib_s,
 )
-from furlough.core.handover import handover_of, waives_storage_check
+from furlough.core.handover import expected_move, handover_of, waives_storage_check
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.placement import Placement
@@ -70,7 +69,7 @@ def moves_home(vms: Iterable[Vm], home: Host, inventory: Inventory) -> list[Plan
 def _move(
     vm: Vm, targets: tuple[HostName, ...], host: HostName, inventory: Inventory
 ) -> PlannedStep:
-    expected = estimate_move(vm, inventory.host(targets[0]), inventory)
+    expected = expected_move(vm, inventory.host(targets[0]), inventory)
     return PlannedStep(
         number=0,
         method=Method.LIVE,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from furlough.core.capacity import Reservation, rooms
 from furlough.core.compatibility import Cause, Obstacle
-from furlough.core.estimate import estimate_move
 from furlough.core.findings import Finding, Verdict, finding, verdict
-from furlough.core.handover import handover_of, unproven
+from furlough.core.handover import expected_move, handover_of, unproven
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.placement import Placement, place
@@ -337,7 +336,7 @@ def _dispositions(case: Case) -> Iterator[Disposition]:
         elif targets is None:
             yield _stays(vm, f"fits on no host: {_reasons(case.placement.refusals[vm.id])}")
         else:
-            expected = estimate_move(vm, case.inventory.host(targets[0]), case.inventory)
+            expected = expected_move(vm, case.inventory.host(targets[0]), case.inventory)
             yield Disposition(
                 vm=vm.id,
                 vm_name=vm.name,
