@@ -77,7 +77,10 @@ class Migration:
     async def abort(self) -> None:
         """Ask the hypervisor to stop it, again and again until it is over."""
         if Act.ABORT not in self._step.acts:
-            await self._announce(Act.ABORT, self._source, "the operation is being cancelled")
+            try:
+                await self._announce(Act.ABORT, self._source, "the operation is being cancelled")
+            except Conflict:
+                return  # Its outcome came first: there is nothing left to abort.
         while self._step.state is StepState.STARTED:
             with suppress(FurloughError):  # Not begun yet, or over: the settling tells which.
                 await self._work.hypervisor.abort(self._source, self._vm)
