@@ -28,8 +28,18 @@ class FurloughError(Exception):
         self.remedy = remedy
         self.facts = facts
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes."""
+        return _rebuilt, (type(self), self.code, self.message, self.remedy, self.facts)
+
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
+
+
+def _rebuilt(
+    kind: type[FurloughError], code: str, message: str, remedy: str, facts: dict[str, object]
+) -> FurloughError:
+    return kind(code, message, remedy=remedy, **facts)
 
 
 class Invalid(FurloughError):

@@ -24,7 +24,6 @@ from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Cluster, Disk, Nic, Proof
 from furlough.core.operation import Operation
 from furlough.core.policy import ClusterPolicy
-from furlough.core.states import OperationState
 from furlough.daemon import Controller, compose
 from furlough.engine.work import Pace
 from furlough.errors import Bug
@@ -193,10 +192,10 @@ class Stage:
         return await self._until(which, lambda operation: operation.is_final, limit_s)
 
     async def until_still(self, which: OperationId, limit_s: float = 4 * 3600) -> Operation:
-        """The operation once it is final or blocked."""
+        """The operation once it is final or waits for something."""
         return await self._until(
             which,
-            lambda operation: operation.is_final or operation.state is OperationState.BLOCKED,
+            lambda operation: operation.is_final or operation.waiting_for is not None,
             limit_s,
         )
 
