@@ -1,12 +1,14 @@
 """A typed client of the REST API. The CLI uses nothing else.
 
-Problem documents come back as the errors of `furlough.errors`, with the same codes; a daemon that
-does not answer is `Unreachable` with the code `daemon.unreachable`.
+Problem documents come back as the errors of `furlough.errors`, with the same codes. A daemon that
+is not there is `Unreachable`: `daemon.unreachable` before anything was asked, `daemon.lost` and
+`daemon.slow` when the answer did not come, `daemon.foreign` when it is not one of ours.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +16,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from furlough.context import Context
+from furlough.core.ids import parse_cluster_name, parse_host_name, parse_operation_id, parse_vm_id
 from furlough.errors import (
     Bug,
     Conflict,
@@ -33,6 +36,7 @@ from furlough.wire.operations import EntryView, OperationView
 from furlough.wire.plans import ExitCheckView, PlanView, ReportView
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 _KINDS: Mapping[str, type[FurloughError]] = {
     "invalid": Invalid,
@@ -43,6 +47,7 @@ _KINDS: Mapping[str, type[FurloughError]] = {
     "unreachable": Unreachable,
     "bug": Bug,
 }
+_JSON = "application/json"
 _TIMEOUT_S = 60.0
 # The stream speaks at least every 15 s; a silence longer than that is a dead connection.
 _SILENCE_S = 40.0
@@ -67,6 +72,7 @@ class Client:
             headers={"Authorization": f"Bearer {context.token}"},
             timeout=_TIMEOUT_S,
             trust_env=False,
+            verify=_trust(context.url),
         )
 
     def __enter__(self) -> Client:
@@ -95,7 +101,7 @@ class Client:
         return self._many(ClusterView, "/clusters")
 
     def cluster(self, name: str) -> ClusterView:
-        return self._one(ClusterView, "GET", f"/clusters/{name}")
+        return self._one(ClusterView, "GET", f"/clusters/{parse_cluster_name(name)}")
 
     def datastores(self) -> list[DatastoreView]:
         return self._many(DatastoreView, "/datastores")
@@ -104,7 +110,7 @@ class Client:
         return self._many(HostView, "/hosts")
 
     def host(self, name: str) -> HostView:
-        return self._one(HostView, "GET", f"/hosts/{name}")
+        return self._one(HostView, "GET", f"/hosts/{parse_host_name(name)}")
 
     def vms(self, host: str | None = None) -> list[VmView]:
         return self._many(VmView, "/vms", {"host": host} if host else None)
@@ -112,10 +118,10 @@ class Client:
     def vm(self, wanted: str) -> VmView:
         """A VM by its UUID, or by its name where only one has it."""
         try:
-            uuid.UUID(wanted)
+            which = str(uuid.UUID(wanted))
         except ValueError:
             return self._vm_by_name(wanted)
-        return self._one(VmView, "GET", f"/vms/{wanted}")
+        return self._one(VmView, "GET", f"/vms/{which}")
 
     def _vm_by_name(self, name: str) -> VmView:
         found = [vm for vm in self.vms() if vm.name == name]
@@ -144,24 +150,27 @@ class Client:
 
     def change(self, kind: str, name: str, changes: Mapping[str, Any]) -> None:
         """Change a cluster or a host."""
-        self._send("PATCH", f"/{kind}/{name}", changes)
+        self._send("PATCH", f"/{kind}/{parse_host_name(name)}", changes)
 
     def remove(self, kind: str, name: str) -> None:
         """Forget a cluster, a datastore or a host."""
-        self._send("DELETE", f"/{kind}/{name}")
+        self._send("DELETE", f"/{kind}/{parse_host_name(name)}")
 
     # --- checking and planning -------------------------------------------------------------
 
     def check(self, hosts: list[str], options: Mapping[str, Any]) -> list[ReportView]:
         found = self._send("POST", "/checks", {"hosts": hosts, "options": options})
-        return TypeAdapter(list[ReportView]).validate_python(found)
+        return understood(TypeAdapter(list[ReportView]), found)
 
     def plan(self, hosts: list[str], options: Mapping[str, Any]) -> PlanView:
         return self._one(PlanView, "POST", "/plans", {"hosts": hosts, "options": options})
 
     def exit_check(self, host: str, restore: str) -> ExitCheckView:
         return self._one(
-            ExitCheckView, "GET", f"/hosts/{host}/exit-check", query={"restore": restore}
+            ExitCheckView,
+            "GET",
+            f"/hosts/{parse_host_name(host)}/exit-check",
+            query={"restore": restore},
         )
 
     # --- operations ------------------------------------------------------------------------
@@ -174,43 +183,52 @@ class Client:
 
     def act_on_vm(self, act: str, vm: str, options: Mapping[str, Any]) -> OperationView:
         """Start, shut down, power off or migrate a VM, by UUID."""
-        return self._act(f"/vms/{vm}/{act}", options)
+        return self._act(f"/vms/{parse_vm_id(vm)}/{act}", options)
 
     def _act(self, path: str, body: Mapping[str, Any]) -> OperationView:
+        """Asked once more where the answer was lost: the key makes both the same request."""
         key = {"Idempotency-Key": str(uuid.uuid4())}
-        return OperationView.model_validate(self._send("POST", path, body, headers=key))
+        try:
+            found = self._send("POST", path, body, headers=key)
+        except Unreachable as error:
+            if error.code != "daemon.lost":
+                raise
+            found = self._send("POST", path, body, headers=key)
+        return understood(TypeAdapter(OperationView), found)
 
     def operations(self, *, active: bool = False, host: str | None = None) -> list[OperationView]:
         query = {"active": str(active).lower(), **({"host": host} if host else {})}
         return self._many(OperationView, "/operations", query)
 
     def operation(self, which: str) -> OperationView:
-        return self._one(OperationView, "GET", f"/operations/{which}")
+        return self._one(OperationView, "GET", f"/operations/{parse_operation_id(which)}")
 
     def journal(self, which: str) -> list[EntryView]:
-        return self._many(EntryView, f"/operations/{which}/journal")
+        return self._many(EntryView, f"/operations/{parse_operation_id(which)}/journal")
 
     def cancel(self, which: str, mode: str) -> OperationView:
-        return self._one(OperationView, "POST", f"/operations/{which}/cancel", {"mode": mode})
+        path = f"/operations/{parse_operation_id(which)}/cancel"
+        return self._one(OperationView, "POST", path, {"mode": mode})
 
     def resume(self, which: str) -> OperationView:
-        return self._one(OperationView, "POST", f"/operations/{which}/resume")
+        return self._one(OperationView, "POST", f"/operations/{parse_operation_id(which)}/resume")
 
     def events(self, operation: str, after: int | None = None) -> Iterator[StreamEvent]:
         """The live stream of one operation, until it is final or the connection breaks."""
+        query = {"operation": parse_operation_id(operation)}
         headers = {} if after is None else {"Last-Event-ID": str(after)}
         timeout = httpx2.Timeout(_TIMEOUT_S, read=_SILENCE_S)
         try:
             with self._http.stream(
                 "GET",
                 "/events",
-                params={"operation": operation},
+                params=query,
                 headers=headers,
                 timeout=timeout,
             ) as response:
-                if response.is_error:
+                if not response.is_success:
                     response.read()
-                    raise _error_of(response)
+                    raise self._error_of(response)
                 yield from _parse(response.iter_lines())
         except httpx2.HTTPError as error:
             raise _unreachable(self.url, error) from error
@@ -218,8 +236,7 @@ class Client:
     # --- sending ---------------------------------------------------------------------------
 
     def _many(self, shape: type[M], path: str, query: Mapping[str, str] | None = None) -> list[M]:
-        found = self._send("GET", path, query=query)
-        return [shape.model_validate(one) for one in found]
+        return understood(TypeAdapter(list[shape]), self._send("GET", path, query=query))  # type: ignore[valid-type]
 
     def _one(
         self,
@@ -229,7 +246,7 @@ class Client:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> M:
-        return shape.model_validate(self._send(method, path, body, query=query))
+        return understood(TypeAdapter(shape), self._send(method, path, body, query=query))
 
     def _send(
         self,
@@ -240,44 +257,117 @@ class Client:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
+        content = None if body is None else _encoded(body)
+        sent = {**(headers or {}), **({} if body is None else {"Content-Type": _JSON})}
         try:
-            response = self._http.request(method, path, json=body, params=query, headers=headers)
+            response = self._http.request(method, path, content=content, params=query, headers=sent)
         except httpx2.HTTPError as error:
             raise _unreachable(self.url, error) from error
-        if response.is_error:
-            raise _error_of(response)
-        return response.json() if response.content else None
+        except UnicodeError as error:
+            raise _unsendable() from error
+        if not response.is_success:
+            raise self._error_of(response)
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise _foreign(self.url, response) from error
+
+    def _error_of(self, response: httpx2.Response) -> FurloughError:
+        """The error that a problem document describes."""
+        try:
+            problem = response.json()
+            kind = _KINDS[problem["kind"]]
+            facts = {name: problem[name] for name in ("findings", "operation") if name in problem}
+            return kind(
+                problem["code"], problem["detail"], remedy=problem.get("remedy", ""), **facts
+            )
+        except (ValueError, KeyError, TypeError):
+            return _foreign(self.url, response)
+
+
+def _trust(url: str) -> ssl.SSLContext | bool:
+    """The usual authorities. Reading them takes longer than asking a daemon on this machine, and
+    without TLS they serve nothing: then nobody is trusted."""
+    return url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """JSON of what a person or a file said; `Invalid` where JSON cannot say it."""
+    try:
+        return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError) as error:
+        raise _unsendable() from error
+
+
+def _unsendable() -> Invalid:
+    return Invalid(
+        "request.unsendable",
+        "What was given holds a value that cannot be sent: bytes that are no text, a number that "
+        "is none, or a date.",
+        remedy="Names and texts are UTF-8, numbers are finite, and dates stand in quotes.",
+    )
+
+
+def understood(shape: TypeAdapter[T], found: Any) -> T:
+    """An answer as what it should be; `Bug` where it is something else."""
+    try:
+        return shape.validate_python(found)
+    except ValidationError as error:
+        raise Bug(
+            "daemon.answer",
+            f"The daemon's answer is not understood here: {error.error_count()} place(s), first "
+            f"{'.'.join(str(part) for part in error.errors()[0]['loc']) or 'the whole of it'}.",
+            remedy="Are daemon and command of the same version? Compare: furlough version.",
+        ) from error
 
 
 def _parse(lines: Iterator[str]) -> Iterator[StreamEvent]:
-    """Server-sent events from their lines."""
-    name, data, number = "message", "", None
+    """Server-sent events from their lines. What is no event of ours is passed over."""
+    name, data, number = "message", "", ""
     for line in lines:
         if line.startswith("event:"):
             name = line[6:].strip()
         elif line.startswith("data:"):
             data += line[5:].strip()
         elif line.startswith("id:"):
-            number = int(line[3:])
+            number = line[3:].strip()
         elif not line and data:
-            yield StreamEvent(name=name, content=json.loads(data), id=number)
-            name, data, number = "message", "", None
+            event = _event_of(name, data, number)
+            if event is not None:
+                yield event
+            name, data, number = "message", "", ""
+
+
+def _event_of(name: str, data: str, number: str) -> StreamEvent | None:
+    try:
+        known = int(number) if number else None
+        return StreamEvent(name=name, content=json.loads(data), id=known)
+    except ValueError:
+        return None
 
 
 def _unreachable(url: str, error: Exception) -> Unreachable:
+    """No connection: nothing was asked. No answer: nobody knows."""
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return Unreachable(
+            "daemon.unreachable",
+            f"The daemon at {url} does not answer ({str(error) or type(error).__name__}). "
+            "Nothing was asked of it.",
+            remedy="Is it running? Start it: furlough serve. If it is elsewhere: FURLOUGH_URL.",
+        )
+    code = "daemon.slow" if isinstance(error, httpx2.TimeoutException) else "daemon.lost"
+    what = "did not answer in time" if code == "daemon.slow" else "broke the connection"
     return Unreachable(
-        "daemon.unreachable",
-        f"The daemon at {url} does not answer ({type(error).__name__}).",
-        remedy="Is it running? Start it with: furlough serve.",
+        code,
+        f"The daemon at {url} {what}: whether it did what was asked is not known.",
+        remedy="Look: furlough operation list. Its log says why it was silent.",
     )
 
 
-def _error_of(response: httpx2.Response) -> FurloughError:
-    """The error that a problem document describes."""
-    try:
-        problem = response.json()
-        kind = _KINDS[problem["kind"]]
-        facts = {name: problem[name] for name in ("findings", "operation") if name in problem}
-        return kind(problem["code"], problem["detail"], remedy=problem.get("remedy", ""), **facts)
-    except (ValueError, KeyError, TypeError):
-        return Bug("daemon.answer", f"The daemon answered {response.status_code} without reason.")
+def _foreign(url: str, response: httpx2.Response) -> Unreachable:
+    return Unreachable(
+        "daemon.foreign",
+        f"What answers at {url} is no furlough daemon: status {response.status_code}, without a "
+        "reason of ours.",
+        remedy="Look at FURLOUGH_URL, and at what else listens there or stands in between.",
+    )

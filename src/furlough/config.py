@@ -28,6 +28,7 @@ def default_data_dir() -> Path:
     return Path(state) / "furlough"
 
 
+_LONGEST_S = 366 * 24 * 3600.0
 ENROLMENT_TABLES = ("cluster", "datastore", "host")
 
 
@@ -37,7 +38,7 @@ class Server:
 
     listen: address and port, for instance 127.0.0.1:8642; loopback only, port 0 for any.
     data_dir: database, token and lock; made at the first start.
-    database: URL of a PostgreSQL database; empty: SQLite in `data_dir`.
+    database: postgresql+psycopg://USER@HOST/NAME; empty: SQLite in `data_dir`.
     """
 
     listen: str = "127.0.0.1:8642"
@@ -85,11 +86,22 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError as error:
-        raise NotFound("config.missing", f"There is no file {path}.") from error
+        raise NotFound(
+            "config.missing",
+            f"There is no file {path}.",
+            remedy="Name one that is there; relative names start at the present directory.",
+        ) from error
     except OSError as error:
-        raise Invalid("config.unreadable", f"{path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid("config.syntax", f"{path} is not TOML: {error}.") from error
+        raise Invalid(
+            "config.unreadable",
+            f"{path} cannot be read: {error.strerror}.",
+            remedy="Look at what it is and who may read it.",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: bytes that are no text, numbers and nesting without end.
+        raise Invalid(
+            "config.syntax", f"{path} is not TOML: {error}.", remedy="Correct it there."
+        ) from error
 
 
 def settings_of(tables: dict[str, Any], path: Path) -> Settings:
@@ -107,13 +119,17 @@ def settings_of(tables: dict[str, Any], path: Path) -> Settings:
         for name, kind in sections.items()
     }
     enrolment = {name: tables[name] for name in ENROLMENT_TABLES if name in tables}
-    return Settings(**found, enrolment=enrolment)
+    settings = Settings(**found, enrolment=enrolment)
+    _check_ranges(settings, path)
+    return settings
 
 
 def _section(kind: type[Any], table: Any, where: str) -> Any:
     """One dataclass from one table, with types checked."""
     if not isinstance(table, dict):
-        raise Invalid("config.type", f"{where} is not a table.")
+        raise Invalid(
+            "config.type", f"{where} is not a table.", remedy="Write its settings below it."
+        )
     known = {one.name: one for one in fields(kind)}
     values: dict[str, Any] = {}
     for name, value in table.items():
@@ -127,14 +143,43 @@ def _section(kind: type[Any], table: Any, where: str) -> Any:
     return kind(**values)
 
 
+_KINDS = {"float": "a number of seconds", "str": "text", "Path": "a path"}
+
+
 def _checked(value: Any, wanted: str, where: str) -> Any:
+    """A value of the type that a setting has."""
     if wanted == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if wanted == "str" and isinstance(value, str):
-        return value
-    if wanted == "Path" and isinstance(value, str):
-        return Path(value)
-    raise Invalid("config.type", f"{where} is {value!r}, which is no {wanted.lower()}.")
+        # Beyond that it is no length of time; nan and inf are not either.
+        if abs(value) <= _LONGEST_S:
+            return float(value)
+    elif wanted in ("str", "Path") and isinstance(value, str) and value.isprintable():
+        return value if wanted == "str" else Path(value)
+    raise Invalid(
+        "config.type",
+        f"{where} is {str(value)[:80]!r}, which is not {_KINDS[wanted]}.",
+        remedy="See the settings in the reference.",
+    )
+
+
+def _check_ranges(settings: Settings, path: Path) -> None:
+    engine = settings.engine
+    for name, value, least in (
+        ("settle_window_s", engine.settle_window_s, 0.0),
+        ("observe_every_s", engine.observe_every_s, 0.1),
+    ):
+        if value < least:
+            raise Invalid(
+                "config.range",
+                f"{path}: [engine] {name} is {value:g}; the least is {least:g}.",
+                remedy="The default is good for most.",
+            )
+    database = settings.server.database
+    if database and not database.startswith("postgresql+psycopg://"):
+        raise Invalid(
+            "config.database",
+            f"{path}: [server] database is no address of a PostgreSQL database.",
+            remedy="Write postgresql+psycopg://USER@HOST/NAME, or nothing for SQLite.",
+        )
 
 
 def with_server(settings: Settings, **changes: Any) -> Settings:
@@ -147,7 +192,7 @@ def split_listen(listen: str) -> tuple[str, int]:
     """Address and port to listen on. Until there is access control: loopback only."""
     address, _, port = listen.rpartition(":")
     address = address.strip("[]") or "127.0.0.1"
-    if not port.isdigit() or int(port) > 65535:
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise Invalid(
             "listen.malformed",
             f"{listen!r} is no address to listen on.",

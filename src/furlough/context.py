@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from furlough.errors import Unreachable
+from furlough.errors import Invalid, Unreachable
+
+_PLAIN_URL = re.compile(r"[!-~]+")
+_PLAIN_TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,36 +31,86 @@ def context_path() -> Path:
 
 
 def load_context() -> Context:
-    """FURLOUGH_URL and FURLOUGH_TOKEN if they are set, else what the file says."""
-    url, token = os.environ.get("FURLOUGH_URL"), os.environ.get("FURLOUGH_TOKEN")
+    """FURLOUGH_URL and FURLOUGH_TOKEN if they are set, else what the file says.
+
+    `Unreachable` where neither names a daemon, `Invalid` where what they say cannot be used. The
+    token of the file is for the daemon of the file: no other address is given it.
+    """
+    url, token = os.environ.get("FURLOUGH_URL", ""), os.environ.get("FURLOUGH_TOKEN", "")
     if url and token:
-        return Context(url=url, token=token)
-    try:
-        known = json.loads(context_path().read_text(encoding="utf-8"))
-        return Context(url=url or known["url"], token=token or known["token"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _checked(url, token, "FURLOUGH_URL and FURLOUGH_TOKEN")
+    known = _known()
+    if known is not None and url.rstrip("/") in ("", known.url):
+        return _checked(known.url, token or known.token, str(context_path()))
+    if url:
         raise Unreachable(
             "daemon.unknown",
-            "No daemon is known on this machine.",
-            remedy="Start one (furlough serve, furlough lab up), or set FURLOUGH_URL and "
-            "FURLOUGH_TOKEN.",
-        ) from error
+            f"FURLOUGH_URL names the daemon at {url}, but there is no token for it.",
+            remedy="Set FURLOUGH_TOKEN too: it is in the file `token` of the daemon's data "
+            "directory.",
+        )
+    raise Unreachable(
+        "daemon.unknown",
+        "No daemon is known on this machine.",
+        remedy="Start one (furlough serve, furlough lab up), or set FURLOUGH_URL and "
+        "FURLOUGH_TOKEN.",
+    )
+
+
+def _known() -> Context | None:
+    """What the file says; None where there is none, or it is not ours."""
+    try:
+        known = json.loads(context_path().read_text(encoding="utf-8"))
+        url, token = known["url"], known["token"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (
+        Context(url=url, token=token) if isinstance(url, str) and isinstance(token, str) else None
+    )
+
+
+def _checked(url: str, token: str, where: str) -> Context:
+    """A context that can be used: an address without query, a token that fits into a header."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not _PLAIN_URL.fullmatch(url) or parts.query or parts.fragment:
+        raise Invalid(
+            "context.url",
+            f"{url!r} is no address of a daemon (from {where}).",
+            remedy="Give one such as http://127.0.0.1:8642.",
+        )
+    if not _PLAIN_TOKEN.fullmatch(token):
+        raise Invalid(
+            "context.token",
+            f"The token has characters that no token of ours has (from {where}).",
+            remedy="Copy it again from the file `token` of the daemon's data directory.",
+        )
+    return Context(url=url.rstrip("/"), token=token)
 
 
 def save_context(context: Context) -> None:
-    """Write the file, readable by its owner alone."""
+    """Write the file, readable by its owner alone. `Invalid` where it cannot be written."""
     path = context_path()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({"url": context.url, "token": context.token}, file)
-    draft.rename(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"url": context.url, "token": context.token}, file)
+        draft.rename(path)
+    except OSError as error:
+        raise Invalid(
+            "context.unwritable",
+            f"{path} cannot be written: {error.strerror}.",
+            remedy="Name another directory for it in XDG_CONFIG_HOME.",
+        ) from error
 
 
 def forget_context(context: Context) -> None:
     """Remove the file if it still speaks of this daemon."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        known = json.loads(context_path().read_text(encoding="utf-8"))
-        if (known["url"], known["token"]) == (context.url, context.token):
+    if _known() == context:
+        with contextlib.suppress(OSError):
             context_path().unlink()

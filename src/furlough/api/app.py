@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, FastAPI
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from furlough import __version__
 from furlough.api import enrolling, events, hosts, operations, plans, problems, vms
 from furlough.api.calling import Caller, TheService
+from furlough.api.gate import TokenGate
 from furlough.service import Service
 from furlough.wire.problem import Health
 
@@ -17,7 +21,7 @@ LARGEST_BODY = 8 << 20
 
 def create_app(service: Service, token: str) -> FastAPI:
     """The API over this service; `token` is what a caller must carry."""
-    app = FastAPI(
+    app = _App(
         title="Furlough",
         version=__version__,
         description="Host maintenance mode for KVM/libvirt fleets.",
@@ -27,15 +31,27 @@ def create_app(service: Service, token: str) -> FastAPI:
         responses=problems.RESPONSES,
     )
     app.state.service = service
-    app.state.token = token
     problems.install(app)
     app.add_middleware(_BodyLimit)
+    app.add_middleware(TokenGate, token=token)  # the last one added is the first one met
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
     for module in (enrolling, hosts, vms, plans, operations, events):
         root.include_router(module.router)
     app.include_router(root)
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The schema, with problem documents under their own media type."""
+        known = self.openapi_schema is not None
+        schema = super().openapi()
+        if not known:
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    problems.name_media_type(operation["responses"])
+        return schema
 
 
 _health = APIRouter()
@@ -55,7 +71,8 @@ async def ready(service: TheService, _caller: Caller) -> Health:
 
 
 class _BodyLimit:
-    """Refuses bodies that are too large, before anything parses them."""
+    """Refuses bodies that are too large, before anything parses them: by what they say of
+    themselves, and by what comes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -63,6 +80,10 @@ class _BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if _announced(scope) > LARGEST_BODY:
+            refusal = problems.answer_framework(HTTPException(413))
+            await refusal(scope, receive, send)
             return
         size = 0
 
@@ -75,3 +96,9 @@ class _BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+
+def _announced(scope: Scope) -> int:
+    """What Content-Length says; 0 where it says nothing."""
+    text = Headers(scope=scope).get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

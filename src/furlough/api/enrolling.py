@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from furlough.api.calling import Caller, TheService
+from furlough.api.json_body import StrictRoute
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import parse_cluster_name
 from furlough.errors import Invalid
@@ -22,7 +23,7 @@ from furlough.wire.enrolment import (
 from furlough.wire.facts import ClusterView, cluster_view
 from furlough.wire.shapes import Body
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 B = TypeVar("B", bound=Body)
 

@@ -7,7 +7,8 @@ An entry carries its sequence number as the event's id; a client that comes back
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -22,9 +23,17 @@ from furlough.wire.operations import EntryView
 
 router = APIRouter()
 
+
+class _EventStream(StreamingResponse):
+    media_type = "text/event-stream"
+
+
 _EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 _PROGRESS_EVERY_S = 0.5
+_ALIVE_EVERY_S = 15.0
 _PAGE = 500
+_LARGEST_SEQUENCE = 2**63 - 1
+_STILL_HERE = ": still here\n\n"
 
 
 def entry_view(entry: Entry) -> EntryView:
@@ -39,56 +48,84 @@ def entry_view(entry: Entry) -> EntryView:
     )
 
 
-@router.get("/events", response_class=StreamingResponse)
+@router.get("/events", response_class=_EventStream)
 async def stream_events(
     service: TheService,
     _caller: Caller,
     operation: Annotated[str | None, Query(description="Only this operation")] = None,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=_LARGEST_SEQUENCE)] = None,
 ) -> StreamingResponse:
     """Server-sent events: `entry` (an event of the journal) and `operation` (its newest state,
-    whenever it changes and at least twice a second while something is in flight)."""
+    whenever it changes; looked at twice a second). The stream of one operation ends with it; a
+    comment comes where there was nothing to say for a while."""
     which = None if operation is None else parse_operation_id(operation)
     if which is not None:
         await service.operation(which)
     after = last_event_id if last_event_id is not None else await service.last_sequence()
-    return StreamingResponse(
-        _stream(service, which, after),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    news = _all_news(service, after) if which is None else _news_of(service, which, after)
+    return _EventStream(news, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def _stream(service: Service, which: OperationId | None, after: int) -> AsyncIterator[str]:
-    """Entries as they are written; the state of one operation beside them. Ends with it."""
-    news = service.news()
-    waiting: asyncio.Task[None] | None = None
-    try:
-        while True:
-            if waiting is None:
-                waiting = asyncio.ensure_future(anext(news))
-            async for text, sequence in _new_entries(service, which, after):
+async def _all_news(service: Service, after: int) -> AsyncIterator[str]:
+    """Every entry as it is written. Ends when the client goes."""
+    async with aclosing(_wake_ups(service, _ALIVE_EVERY_S)) as wake_ups:
+        async for is_news in wake_ups:
+            async for text, sequence in _new_entries(service, after):
                 after = sequence
                 yield text
-            if which is not None:
-                operation = await service.operation(which)
-                view = await view_of(operation, service)
-                yield _event("operation", view.model_dump_json())
-                if operation.is_final:
-                    return
-            done, _ = await asyncio.wait({waiting}, timeout=_PROGRESS_EVERY_S if which else 15.0)
-            if done:
-                waiting = None
-            elif which is None:
-                yield ": still here\n\n"
+            if not is_news:
+                yield _STILL_HERE
+
+
+async def _news_of(service: Service, which: OperationId, after: int) -> AsyncIterator[str]:
+    """The entries of one operation as they are written, its state beside them. Ends with it."""
+    told, silent_s = "", 0.0
+    async with aclosing(_wake_ups(service, _PROGRESS_EVERY_S)) as wake_ups:
+        async for _ in wake_ups:
+            # Read before its entries: if it is over, they are all there.
+            operation = await service.operation(which)
+            async for text, sequence in _new_entries(service, after, which):
+                after = sequence
+                yield text
+            state = _event("operation", (await view_of(operation, service)).model_dump_json())
+            silent_s += _PROGRESS_EVERY_S
+            if state != told:
+                told, silent_s = state, 0.0
+                yield state
+            elif silent_s >= _ALIVE_EVERY_S:
+                silent_s = 0.0
+                yield _STILL_HERE
+            if operation.is_final:
+                return
+
+
+async def _wake_ups(service: Service, at_least_every_s: float) -> AsyncGenerator[bool]:
+    """Now, and then whenever there is news (True) or nothing was for a while (False)."""
+    woken = asyncio.Event()
+
+    async def listen() -> None:
+        async for _ in service.news():
+            woken.set()
+
+    listening = asyncio.create_task(listen())
+    try:
+        await asyncio.sleep(0)  # from here on it listens: what is read from now on misses nothing
+        yield True
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(at_least_every_s):
+                    await woken.wait()
+            is_news = woken.is_set()
+            woken.clear()
+            yield is_news
     finally:
-        if waiting is not None:
-            waiting.cancel()
+        listening.cancel()
 
 
 async def _new_entries(
-    service: Service, which: OperationId | None, after: int
+    service: Service, after: int, which: OperationId | None = None
 ) -> AsyncIterator[tuple[str, int]]:
+    """Entries after a sequence number, each with its own."""
     while entries := await service.entries(after, _PAGE):
         for entry in entries:
             after = entry.sequence

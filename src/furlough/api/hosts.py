@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
 from furlough.api.enrolling import merged
+from furlough.api.json_body import StrictRoute
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import parse_host_name
 from furlough.core.policy import ExitOptions, RestoreMode
@@ -25,7 +26,7 @@ from furlough.wire.plans import (
 )
 from furlough.wire.requests import ActionBody, EnterBody, EnterRequest, ExitRequest
 
-router = APIRouter(prefix="/hosts")
+router = APIRouter(route_class=StrictRoute, prefix="/hosts")
 
 
 @router.get("")

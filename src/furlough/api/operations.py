@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
 from furlough.api.events import entry_view
+from furlough.api.json_body import StrictRoute
 from furlough.core.ids import parse_host_name, parse_operation_id
 from furlough.core.operation import Operation
 from furlough.service import Request, Service, with_hash
@@ -20,7 +21,7 @@ from furlough.wire.requests import (
     OperationBody,
 )
 
-router = APIRouter(prefix="/operations")
+router = APIRouter(route_class=StrictRoute, prefix="/operations")
 
 
 @router.get("")

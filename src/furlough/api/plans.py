@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from furlough.api.calling import Caller, TheService
+from furlough.api.json_body import StrictRoute
 from furlough.core.ids import parse_host_name
 from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
 from furlough.wire.requests import CheckBody
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 @router.post("/checks")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
+from furlough.api.json_body import StrictRoute
 from furlough.core.ids import parse_host_name, parse_vm_id
 from furlough.core.plan import OperationKind
 from furlough.wire.facts import VmView, vm_view
 from furlough.wire.operations import OperationView
 from furlough.wire.requests import ActionBody
 
-router = APIRouter(prefix="/vms")
+router = APIRouter(route_class=StrictRoute, prefix="/vms")
 
 
 @router.get("")

@@ -10,7 +10,7 @@ from furlough.cli import output
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(help="The cluster's name.")]
+Name = Annotated[str, typer.Argument(metavar="CLUSTER", help="The cluster's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ceiling = Annotated[
     float | None,
@@ -69,10 +69,10 @@ def show(name: Name, json: Json = False) -> None:
     if json:
         output.print_json(found)
         return
-    output.print_table(
-        ("name", found.name),
-        [("hosts", found.hosts), ("vms", found.vms), *sorted(found.policy.items())],
-    )
+    policy = dict(found.policy)
+    limits = policy.pop("limits", {})
+    facts = {"name": found.name, "hosts": found.hosts, "vms": found.vms, **policy}
+    output.print_facts({**facts, **{f"migrations_{name}": one for name, one in limits.items()}})
 
 
 @app.command()

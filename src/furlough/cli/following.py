@@ -9,9 +9,9 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
 from furlough.cli.output import (
     CANCELLED,
@@ -21,17 +21,32 @@ from furlough.cli.output import (
     TIMED_OUT,
     mib,
     print_table,
+    printable,
     say,
     span,
+    warn,
 )
-from furlough.client import Client
+from furlough.client import Client, understood
 from furlough.clock import pause
 from furlough.errors import Unreachable
 from furlough.wire.operations import OperationView, StepView
 
 _FINAL = ("succeeded", "failed", "cancelled")
 # Blocked for these, an operation waits for a person; for others, for the world.
-_FOR_A_PERSON = ("crash_loop", "bug", "vm.two_copies", "awaiting_approval")
+FOR_A_PERSON = frozenset(
+    {
+        "awaiting_approval",
+        "bug",
+        "crash_loop",
+        "migration.both_paused",
+        "migration.postcopy_failed",
+        "migration.stale_source",
+        "migration.stale_target",
+        "migration.stray_copy",
+        "vm.two_copies",
+    }
+)
+_OPERATION = TypeAdapter(OperationView)
 _AGAIN_S = 1.0
 _PATIENCE_S = 120
 
@@ -64,13 +79,13 @@ def _snapshots(client: Client, which: str) -> Iterator[OperationView]:
             for event in client.events(which):
                 silent_s = 0.0
                 if event.name == "operation":
-                    operation = OperationView.model_validate(event.content)
+                    operation = understood(_OPERATION, event.content)
                     yield operation
                     if operation.state in _FINAL:
                         return
         except Unreachable:
             if silent_s == 0.0:
-                print("furlough: lost the daemon; waiting for it ...", file=sys.stderr)  # noqa: T201
+                warn("furlough: lost the daemon; the operation goes on, waiting for it ...")
             silent_s += _AGAIN_S
             if silent_s > _PATIENCE_S:
                 raise
@@ -80,7 +95,7 @@ def _snapshots(client: Client, which: str) -> Iterator[OperationView]:
 def _until_decided(client: Client, which: str, *, is_attended: bool) -> Iterator[OperationView]:
     for operation in _snapshots(client, which):
         yield operation
-        if not is_attended and operation.state == "blocked" and operation.code in _FOR_A_PERSON:
+        if not is_attended and operation.state == "blocked" and operation.code in FOR_A_PERSON:
             return
 
 
@@ -161,7 +176,7 @@ def _follow_with_bars(client: Client, which: str) -> OperationView:
             progress.update(
                 total,
                 completed=operation.progress_percent,
-                description=f"{operation.kind} {', '.join(operation.hosts)}",
+                description=f"{_words(operation.kind)} {', '.join(operation.hosts)}",
                 says=_says(operation),
             )
     return operation if operation is not None else client.operation(which)
@@ -171,7 +186,7 @@ def _show_step(progress: Progress, bars: dict[str, TaskID], step: StepView) -> N
     size = max(1, step.expected_mib)
     if step.id not in bars:
         name = step.vm_name or f"{step.source} {_words(step.method)}"
-        bars[step.id] = progress.add_task(Text(name).plain[:32], total=size, says="")
+        bars[step.id] = progress.add_task(printable(name)[:32], total=size, says="")
     done, says = 0, step.state.value
     if step.state == "succeeded":
         done, says = size, _success_of(step)
@@ -179,13 +194,13 @@ def _show_step(progress: Progress, bars: dict[str, TaskID], step: StepView) -> N
         done = max(0, size - step.progress.remaining_mib)
         says = f"-> {step.target}, {mib(step.progress.remaining_mib)} left"
     elif step.error is not None:
-        says = step.error.message[:60]
+        says = printable(step.error.message)[:60]
     progress.update(bars[step.id], completed=done, says=says)
 
 
 def _says(operation: OperationView) -> str:
     if operation.waiting_for:
-        return f"waits for: {operation.waiting_for[:70]}"
+        return f"waits for: {printable(operation.waiting_for)[:70]}"
     if operation.eta_s is None:
         return operation.state.value
     return (
@@ -206,19 +221,37 @@ def print_end(operation: OperationView) -> None:
             [_row(vm.name, vm.host, vm.outcome, moves.get(vm.uuid)) for vm in operation.vms],
         )
     say()
-    words = (
-        f"{operation.id} ({operation.kind} {', '.join(operation.hosts)}) {operation.state.value}"
-    )
+    what = f"{_words(operation.kind)} {', '.join(operation.hosts)}"
     code = f" [{operation.code}]" if operation.code else ""
-    say(f"{words}{code}. {operation.message}".rstrip())
+    say(f"{operation.id} ({what}) {operation.state.value}{code}. {operation.message}".rstrip())
     if operation.waiting_for:
         say(f"It waits for: {operation.waiting_for}")
+        if operation.code in FOR_A_PERSON:
+            say(f"  -> Once you have looked: furlough operation resume {operation.id}")
+        say(f"  -> To stop it: furlough operation cancel {operation.id}")
     advice: dict[str, list[str]] = {}
     for vm in operation.vms:
         if vm.remedy and vm.outcome not in ("moved", "started", "stopped"):
             advice.setdefault(vm.remedy, []).append(vm.name)
     for remedy, names in advice.items():
         say(f"  {', '.join(names)}: {remedy}")
+    for line in _next_steps(operation):
+        say(f"  -> {line}")
+
+
+def _next_steps(operation: OperationView) -> list[str]:
+    """What a person may do about the hosts of an operation that did not succeed."""
+    if operation.state not in ("failed", "cancelled"):
+        return []
+    hosts = " ".join(operation.hosts)
+    if operation.kind == "enter":
+        return [
+            f"Enter again: furlough enter {hosts}",
+            *(f"Or back into service: furlough host uncordon {one}" for one in operation.hosts),
+        ]
+    if operation.kind == "exit":
+        return [f"See where it stands: furlough host show {one}" for one in operation.hosts]
+    return []
 
 
 def _row(name: str, host: str | None, outcome: str, step: StepView | None) -> tuple[object, ...]:

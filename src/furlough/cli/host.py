@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from furlough.cli import output
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(help="The host's name.")]
+Name = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the operation to its end.")]
 Cluster = Annotated[str | None, typer.Option("--cluster", help="The cluster it belongs to.")]
@@ -20,8 +20,8 @@ Address = Annotated[
     typer.Option("--address", help="Where its libvirt daemon answers: IP address or DNS name."),
 ]
 Transport = Annotated[
-    str | None,
-    typer.Option("--transport", help="ssh, tls, tcp or local."),
+    Literal["ssh", "tls", "tcp", "local"] | None,
+    typer.Option("--transport", help="How its libvirt daemon is reached."),
 ]
 User = Annotated[str | None, typer.Option("--user", help="User to log in as (ssh).")]
 MigrationAddress = Annotated[
@@ -41,8 +41,8 @@ Datastores = Annotated[
     typer.Option("--datastore", help="A datastore it reaches. Repeat for several."),
 ]
 ProgramWay = Annotated[
-    str | None,
-    typer.Option("--program", help="How furlough-host is reached: local or none."),
+    Literal["local", "none"] | None,
+    typer.Option("--program", help="How furlough-host is reached."),
 ]
 
 
@@ -95,8 +95,7 @@ def show(name: Name, json: Json = False) -> None:
     if json:
         output.print_json(found)
         return
-    rows = [(key, value) for key, value in found.model_dump(mode="json").items() if key != "name"]
-    output.print_table(("name", found.name), [row for row in rows if row[1] not in (None, "")])
+    output.print_facts(found.model_dump(mode="json"))
 
 
 @app.command()
@@ -187,7 +186,7 @@ def _ask(kind: str, name: str, *, wait: bool, json: bool) -> None:
     from furlough.cli.daemon_access import connect, see_through
 
     with connect() as client:
-        sys.exit(see_through(client, client.ask(kind, [name], {}), wait=wait, json=json))
+        sys.exit(see_through(client, lambda: client.ask(kind, [name], {}), wait=wait, json=json))
 
 
 def _given(**options: Any) -> dict[str, Any]:

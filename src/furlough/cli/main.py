@@ -5,16 +5,18 @@ What only one command needs is imported in that command: help must come at once.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from furlough import __version__
 from furlough.cli import cluster, host, lab, operation, output, vm
-from furlough.errors import FurloughError
+from furlough.errors import Bug, FurloughError
 
 app = typer.Typer(
     name="furlough",
@@ -32,7 +34,7 @@ app.add_typer(vm.app, name="vm", help="VMs: list, show, start, shut-down, power-
 app.add_typer(operation.app, name="operation", help="Operations: list, show, watch, cancel.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 
-Hosts = Annotated[list[str], typer.Argument(metavar="HOST...", help="Hosts, by name.")]
+Hosts = Annotated[list[str], typer.Argument(metavar="HOST", help="Hosts, by name.")]
 Targets = Annotated[
     list[str] | None,
     typer.Option("--target-host", help="Only these hosts may take VMs. Repeat for several."),
@@ -60,15 +62,41 @@ Listen = Annotated[
 
 
 def main() -> None:
-    """Run the command line; every error of ours ends in its exit code, never in a traceback."""
+    """Run the command line; every error ends in its exit code, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may not fit the terminal
     try:
-        app()
+        app(prog_name="furlough")
     except FurloughError as error:
         output.complain(error)
         sys.exit(output.exit_code_of(error))
-    except KeyboardInterrupt:
-        print("furlough: stopped watching; what runs goes on.", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        output.warn(
+            f"furlough: reading or writing failed: {error.strerror or error}{where}.\n"
+            "  -> Look at the file, the disk or the pipe that it was about."
+        )
+        _forget_unwritten_output()
+        sys.exit(output.FAILED)
+    except Exception as error:  # the last resort of the outermost edge
+        if os.environ.get("FURLOUGH_DEBUG"):
+            raise
+        bug = Bug(
+            "bug",
+            f"a bug of ours: {type(error).__name__}: {error}",
+            remedy="Please report it, with what FURLOUGH_DEBUG=1 before the command shows.",
+        )
+        output.complain(bug)
+        sys.exit(output.FAILED)
+
+
+def _forget_unwritten_output() -> None:
+    """What could not be written would be tried once more at the very end, with a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @app.command()
@@ -107,16 +135,19 @@ def demo(
 
 
 @app.command()
-def apply(file: Annotated[Path, typer.Argument(help="A furlough.toml.")]) -> None:
+def apply(file: Annotated[Path, typer.Argument(metavar="FILE", help="A furlough.toml.")]) -> None:
     """Create and update clusters, datastores and hosts from a file."""
     from furlough.cli.daemon_access import connect
     from furlough.config import load
 
     enrolment = load(file).enrolment
+    if not enrolment:
+        output.say(f"{file} names no cluster, datastore or host: nothing to apply.")
+        return
     with connect() as client:
         client.apply(enrolment)
     counts = ", ".join(f"{len(rows)} {table}(s)" for table, rows in enrolment.items())
-    output.say(f"Applied {counts or 'nothing'} from {file}.")
+    output.say(f"Applied {counts} from {file}.")
 
 
 @app.command()
@@ -178,7 +209,7 @@ def enter(
 def exit_(
     hosts: Hosts,
     restore: Annotated[
-        str,
+        Literal["none", "moved", "recorded"],
         typer.Option(
             "--restore",
             help="none: bring nothing back; moved: the VMs that moved; recorded: all on record.",
@@ -224,5 +255,6 @@ def _ask(
     from furlough.cli.daemon_access import connect, see_through
 
     with connect() as client:
-        accepted = client.ask(kind, hosts, options)
-        sys.exit(see_through(client, accepted, wait=wait, json=json))
+        sys.exit(
+            see_through(client, lambda: client.ask(kind, hosts, options), wait=wait, json=json)
+        )

@@ -107,8 +107,7 @@ def watch(which: Which, json: Json = False) -> None:
     from furlough.cli.daemon_access import connect, see_through
 
     with connect() as client:
-        found = client.operation(which)
-        sys.exit(see_through(client, found, wait=True, json=json))
+        sys.exit(see_through(client, lambda: client.operation(which), wait=True, json=json))
 
 
 @app.command()
@@ -124,11 +123,14 @@ def cancel(
     from furlough.cli.daemon_access import connect, see_through
 
     with connect() as client:
-        found = client.cancel(which, "finish" if finish else "stop")
-        if not wait and not json:
-            output.say(f"{found.id} is {found.state.value}.")
-            return
-        sys.exit(see_through(client, found, wait=wait, json=json))
+        sys.exit(
+            see_through(
+                client,
+                lambda: client.cancel(which, "finish" if finish else "stop"),
+                wait=wait,
+                json=json,
+            )
+        )
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from furlough.errors import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USAGE, REFUSED, TIMED_OUT, CANCELLED = range(6)
 UNREACHABLE, NOT_ALLOWED, NEEDS_PERSON, CONFLICT = range(6, 10)
+INTERRUPTED = 130
 
 _EXIT_CODES: dict[type[FurloughError], int] = {
     Invalid: USAGE,
@@ -32,6 +33,7 @@ _EXIT_CODES: dict[type[FurloughError], int] = {
     Conflict: CONFLICT,
 }
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?")
+_LONGEST_S = 366 * 86_400
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -49,20 +51,24 @@ def complain(error: FurloughError) -> None:
     """An error for a person: what, why, and what to do."""
     lines = [f"furlough: {error.message}"]
     findings = error.facts.get("findings")
-    if isinstance(findings, list):
-        lines = ["furlough: refused."] + [
-            line
-            for one in findings
-            if one["severity"] == "blocker"
-            for line in (f"  {one['code']}: {one['message']}", f"    -> {one['remedy']}")
-        ]
-    elif error.remedy:
+    blockers = [one for one in findings if _is_blocker(one)] if isinstance(findings, list) else []
+    if blockers:
+        lines = ["furlough: refused, and nothing was changed:"]
+        for one in blockers:
+            lines += [f"  {one['code']}: {one['message']}", f"    -> {one['remedy']}"]
+    if error.remedy:
         lines.append(f"  -> {error.remedy}")
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201
+    warn("\n".join(lines))
+
+
+def _is_blocker(finding: object) -> bool:
+    if not isinstance(finding, dict):
+        return False
+    return finding.get("severity") == "blocker" and {"code", "message", "remedy"} <= set(finding)
 
 
 def seconds(text: str) -> float:
-    """A length of time: 90, 90s, 5m, 2h, 1d. Raises `Invalid`."""
+    """A length of time: 90, 90s, 5m, 2h, 1d, at most 366 days. Raises `Invalid`."""
     found = _DURATION.fullmatch(text.strip())
     if not found:
         raise Invalid(
@@ -70,12 +76,29 @@ def seconds(text: str) -> float:
             f"{text!r} is no length of time.",
             remedy="Give seconds, or a number with s, m, h or d: 90s, 5m.",
         )
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    length_s = float(found[1]) * _SECONDS[found[2] or "s"]
+    if length_s > _LONGEST_S:
+        raise Invalid(
+            "duration.absurd",
+            f"{text!r} is longer than a year.",
+            remedy="Give less; 0 means for ever.",
+        )
+    return length_s
 
 
 def say(text: str = "") -> None:
     """A line for a person."""
-    print(text, flush=True)  # noqa: T201
+    print(printable(text), flush=True)  # noqa: T201
+
+
+def warn(text: str) -> None:
+    """A line for a person, beside what the command prints."""
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown, not obeyed: names are chosen by strangers."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def print_json(shape: BaseModel | Sequence[BaseModel]) -> None:
@@ -100,10 +123,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         say("  ".join(cells).rstrip())
 
 
+def print_facts(facts: Mapping[str, object]) -> None:
+    """What is known of one thing, one fact to a line; what is not known is left out."""
+    known = {name: _plain(value) for name, value in facts.items() if value not in (None, "")}
+    width = max(len(name) for name in known)
+    for name, value in known.items():
+        say(f"{name.replace('_', ' ').ljust(width)}  {value}")
+
+
 def _plain(cell: object) -> str:
-    if cell is None:
-        return "-"
-    return "".join(char if char.isprintable() else "?" for char in str(cell))
+    return "-" if cell is None else printable(str(cell).replace("\n", " "))
 
 
 def mib(value: float) -> str:

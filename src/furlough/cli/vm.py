@@ -56,8 +56,7 @@ def show(vm: Wanted, json: Json = False) -> None:
     if json:
         output.print_json(found)
         return
-    rows = [(key, value) for key, value in found.model_dump(mode="json").items() if key != "name"]
-    output.print_table(("name", found.name), rows)
+    output.print_facts(found.model_dump(mode="json"))
 
 
 @app.command()
@@ -98,5 +97,7 @@ def _act(act: str, vm: str, options: dict[str, Any], *, wait: bool, json: bool) 
     from furlough.cli.daemon_access import connect, see_through
 
     with connect() as client:
-        accepted = client.act_on_vm(act, client.vm(vm).uuid, options)
-        sys.exit(see_through(client, accepted, wait=wait, json=json))
+        which = client.vm(vm).uuid
+        sys.exit(
+            see_through(client, lambda: client.act_on_vm(act, which, options), wait=wait, json=json)
+        )

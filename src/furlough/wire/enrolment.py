@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
 from pydantic import Field
@@ -20,7 +21,8 @@ from furlough.core.policy import (
     ClusterPolicy,
     Limits,
 )
-from furlough.wire.shapes import Body, Name, Text, View
+from furlough.errors import Invalid
+from furlough.wire.shapes import AddressableName, Body, Name, PathText, Text, View
 
 
 class LimitsBody(Body):
@@ -52,10 +54,10 @@ class ClusterBody(Body):
 class DatastoreBody(Body):
     """A datastore, as one enrols it."""
 
-    name: Name
+    name: AddressableName
     cluster: Name
     kind: DatastoreKind
-    path: str = Field(default="", max_length=4096)
+    path: PathText = ""
     address: str = Field(default="", max_length=253)
     shared: Literal["unknown", "declared"] = "unknown"
     locked: Literal["unknown", "declared"] = "unknown"
@@ -118,10 +120,22 @@ class EnrolmentBody(Body):
     host: list[HostBody] = Field(default_factory=list, max_length=100_000)
 
     def to_core(self) -> Enrolment:
+        for table in ("cluster", "datastore", "host"):
+            _check_named_once(table, [one.name for one in getattr(self, table)])
         return Enrolment(
             clusters=[one.to_core() for one in self.cluster],
             datastores=[one.to_core() for one in self.datastore],
             hosts=[one.to_core() for one in self.host],
+        )
+
+
+def _check_named_once(table: str, names: list[str]) -> None:
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise Invalid(
+            "name.repeated",
+            f"There are two {table}s named {twice!r}: which of them is meant?",
+            remedy="Name each once.",
         )
 
 

@@ -14,7 +14,7 @@ from furlough.core.policy import (
     ExitOptions,
     RestoreMode,
 )
-from furlough.wire.shapes import Body, Name, Text
+from furlough.wire.shapes import Body, Name, Text, TimeoutS
 
 
 class EnterBody(Body):
@@ -27,7 +27,7 @@ class EnterBody(Body):
     purpose: Text = ""
 
     def to_core(self) -> EnterOptions:
-        rest = self.model_dump(exclude={"target_hosts"})
+        rest = self.model_dump(exclude={"target_hosts", "plan_hash"})
         targets = tuple(parse_host_name(name) for name in self.target_hosts)
         return EnterOptions(**rest, target_hosts=targets)
 
@@ -41,7 +41,7 @@ class ExitBody(Body):
     ticket: Text = ""
 
     def to_core(self) -> ExitOptions:
-        return ExitOptions(**self.model_dump())
+        return ExitOptions(**self.model_dump(exclude={"plan_hash"}))
 
 
 class ActionBody(Body):
@@ -49,7 +49,7 @@ class ActionBody(Body):
 
     target: Name | None = None
     grace_s: float = Field(default=120, gt=0, le=86_400)
-    timeout_s: float = 0
+    timeout_s: TimeoutS = 0
     reason: Text = ""
 
     def to_core(self) -> ActionOptions:

@@ -7,7 +7,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
+# A name that is part of an address, and of nothing that could be a path or an option.
+AddressableName = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+]
 Text = Annotated[str, Field(max_length=1000)]
+PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# Seconds, at most a leap year; 0 or less: no timeout.
+TimeoutS = Annotated[float, Field(le=31_622_400)]
 
 
 class Body(BaseModel):
