@@ -144,13 +144,21 @@ async def _serve(
         running = asyncio.create_task(controller.run())
         running.add_done_callback(lambda _: server.stop())
         await _first_look(controller)
-        save_context(context)
+        _save(context, announce)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
         try:
             await server.serve(sockets=[listener])
         finally:
             forget_context(context)
             await _stop(running)
+
+
+def _save(context: Context, announce: Callable[[str], None]) -> None:
+    """For the commands of this user; hosts are served without it as well."""
+    try:
+        save_context(context)
+    except Invalid as error:
+        announce(f"No context was written, so commands have to be told: {error}")
 
 
 class _Server(uvicorn.Server):
@@ -273,6 +281,17 @@ def _listen(address: tuple[str, int]) -> socket.socket:
     return listener
 
 
+class _StandardError:
+    """Where log lines go. A full disk or a closed terminal stops the lines and nothing else."""
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    log = debug = info = warning = error = critical = fatal = exception = msg
+
+
 def configure_logging() -> None:
     """One line per event on standard error; colours on a terminal."""
     structlog.configure(
@@ -284,6 +303,6 @@ def configure_logging() -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _StandardError(),
         cache_logger_on_first_use=True,
     )

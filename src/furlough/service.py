@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from furlough.core.admission import Standing, check_hosts_free, terms_of
+from furlough.core.admission import Standing, check_hosts_free, check_vms_free, terms_of
 from furlough.core.capacity import rooms
 from furlough.core.enrolment import Enrolment, check_datastore, check_host
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
@@ -297,9 +297,9 @@ class Service:
                     remedy=f"Exit maintenance or uncordon {host.name} first.",
                 )
             if found.power is not Power.SHUT_OFF:
-                raise Refused("vm.changed", f"VM {found.name} is {found.power.value} already.")
+                raise _changed(f"VM {found.name} is {found.power.value} already.")
         elif not found.is_active:
-            raise Refused("vm.changed", f"VM {found.name} is off already.")
+            raise _changed(f"VM {found.name} is off already.")
         return await self._accept(plan_power(kind, found), options, request, inventory)
 
     async def migrate(self, vm: VmId, options: ActionOptions, request: Request) -> Operation:
@@ -310,8 +310,11 @@ class Service:
         found = inventory.vm(vm)
         _check_connected(inventory.host(found.host))
         wanted = EnterOptions(target_hosts=(options.target,) if options.target else ())
+        if options.target:
+            inventory.host(options.target)
         if options.target == found.host:
-            raise Refused("vm.changed", f"VM {found.name} is on {found.host} already.")
+            raise _changed(f"VM {found.name} is on {found.host} already.")
+        await self._check_unowned(vm)
         _check_movable(found)
         hosts = candidates(inventory, [found.host], wanted)
         reservations = await self._store.reservations()
@@ -355,6 +358,16 @@ class Service:
                 )
         return standings
 
+    async def _check_unowned(self, vm: VmId) -> None:
+        """`Conflict`, naming the operation, where one has this VM: it says more than the job that
+        the operation runs on the VM. Decided again when the request is accepted."""
+        owners = {
+            entry.vm: operation.id
+            for operation in await self._store.operations(active=True)
+            for entry in operation.roster
+        }
+        check_vms_free([vm], owners)
+
     async def _accept(
         self,
         plan: Plan,
@@ -363,6 +376,7 @@ class Service:
         inventory: Inventory,
         modes: Sequence[HostModeChanged] = (),
     ) -> Operation:
+        _check_timeout(options.timeout_s)
         timeout_s = options.timeout_s or 0.0
         targets = {step.targets[0] for step in plan.steps if step.targets}
         event = OperationAccepted(
@@ -392,6 +406,7 @@ class Service:
             raise Conflict(
                 "operation.not_blocked",
                 f"{which} is {operation.state.value}; only a blocked one can be resumed.",
+                remedy=f"See what it does: furlough operation show {which}.",
             )
         return await self._steer(which, OperationUnblocked(by=by))
 
@@ -439,6 +454,10 @@ def _check_mode(host: HostName, mode: HostMode, wanted: HostMode) -> None:
             f"Host {host} is {mode.value}, not {wanted.value}.",
             remedy="See: furlough host list.",
         )
+
+
+def _changed(message: str) -> Refused:
+    return Refused("vm.changed", message, remedy="Nothing was to be done. See: furlough vm list.")
 
 
 def _check_connected(host: Host) -> None:

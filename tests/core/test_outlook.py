@@ -67,12 +67,15 @@ def test_what_a_dead_attempt_had_copied_is_not_counted_for_the_next() -> None:
     assert outlook(operation, {1: Copied(remaining_mib=10, sent_mib=990)}, NOW).percent == 0
 
 
-def test_a_step_that_has_moved_counts_what_it_really_sent() -> None:
-    moved = a_step(planned(1, sent_mib=1000), StepState.SUCCEEDED, sent_mib=3000)
+@pytest.mark.parametrize("sent_mib", [3000, 200])
+def test_what_a_step_really_sent_is_in_the_bytes_and_does_not_turn_progress_back(
+    sent_mib: int,
+) -> None:
+    moved = a_step(planned(1, sent_mib=1000), StepState.SUCCEEDED, sent_mib=sent_mib)
     rest = a_step(planned(2, sent_mib=1000))
     told = outlook(an_operation(moved, rest), {}, NOW)
-    assert told.percent == 75
-    assert told.bytes_total == 4000 * MIB
+    assert told.percent == 50
+    assert told.bytes_total == (sent_mib + 1000) * MIB
 
 
 @pytest.mark.parametrize("state", [StepState.SKIPPED, StepState.FAILED])

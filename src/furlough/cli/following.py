@@ -38,6 +38,7 @@ FOR_A_PERSON = frozenset(
         "awaiting_approval",
         "bug",
         "crash_loop",
+        "host.refills",
         "migration.both_paused",
         "migration.postcopy_failed",
         "migration.stale_source",
@@ -95,7 +96,7 @@ def _snapshots(client: Client, which: str) -> Iterator[OperationView]:
 def _until_decided(client: Client, which: str, *, is_attended: bool) -> Iterator[OperationView]:
     for operation in _snapshots(client, which):
         yield operation
-        if not is_attended and operation.state == "blocked" and operation.code in FOR_A_PERSON:
+        if not is_attended and operation.waiting_for and operation.code in FOR_A_PERSON:
             return
 
 

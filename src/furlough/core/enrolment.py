@@ -166,7 +166,11 @@ def check_host(host: EnrolledHost) -> EnrolledHost:
     if host.migration_address:
         check_address(host.migration_address, what=f"migrations to host {host.name}")
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", host.user):
-        raise Invalid("host.user", f"{host.user!r} is no user name for host {host.name}.")
+        raise Invalid(
+            "host.user",
+            f"{host.user!r} is no user name for host {host.name}.",
+            remedy="Give a Unix user name: small letters, digits, _ and -.",
+        )
     if host.program is Program.NAMESPACE and not _NAMESPACE.fullmatch(host.namespace):
         raise Invalid(
             "host.namespace",

@@ -23,8 +23,9 @@ class Copied:
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """`percent` counts memory to move, and every other step as little; `eta` is None when the
-    operation is final. Bytes are of guest memory."""
+    """`percent` counts memory as the plan expected it, so that it does not go back when a step
+    has sent less; `eta` is None when the operation is final. Bytes are of guest memory, of steps
+    that are done what they really sent."""
 
     percent: int
     eta: Range | None
@@ -36,7 +37,10 @@ def outlook(operation: Operation, live: Mapping[int, Copied], now: datetime) -> 
     """The outlook at `now`; `live` holds, by step number, the migrations in flight."""
     done_mib = sum(_done_mib(step, live.get(step.number)) for step in operation.steps)
     total_mib = sum(_weight_mib(step) for step in operation.steps)
-    percent = 100 if operation.is_final else min(99, int(100 * done_mib / max(1, total_mib)))
+    expected_mib = sum(step.planned.sent_mib for step in operation.steps)
+    reached_mib = sum(_reached_mib(step, live.get(step.number)) for step in operation.steps)
+    reached = int(100 * reached_mib / max(1, expected_mib))
+    percent = 100 if operation.is_final else min(99, reached)
     return Outlook(
         percent=percent,
         eta=None if operation.is_final else _eta(operation, done_mib, total_mib, now),
@@ -51,12 +55,18 @@ def _weight_mib(step: Step) -> int:
 
 
 def _done_mib(step: Step, copied: Copied | None) -> int:
+    return _weight_mib(step) if step.state is StepState.SUCCEEDED else _reached_mib(step, copied)
+
+
+def _reached_mib(step: Step, copied: Copied | None) -> int:
+    """Of the memory that the step was expected to send: how much need not be sent any more."""
+    expected_mib = step.planned.sent_mib
     if step.state is StepState.SUCCEEDED:
-        return _weight_mib(step)
+        return expected_mib
     if step.state is not StepState.STARTED or copied is None:
         return 0
     # What is left is certain; what has been sent may be more than the guest has.
-    return max(0, min(_weight_mib(step) - copied.remaining_mib, _weight_mib(step)))
+    return max(0, min(expected_mib - copied.remaining_mib, expected_mib))
 
 
 def _eta(operation: Operation, done_mib: int, total_mib: int, now: datetime) -> Range:

@@ -192,7 +192,7 @@ class Emptiness(HostStep):
             return
         if not found:
             names = ", ".join(vm.name for vm in movers(inventory, self._host))
-            await self._wait("host.not_empty", f"VM(s) keep appearing on {self._host}: {names}")
+            await self._wait("host.refills", f"VM(s) keep appearing on {self._host}: {names}")
             return
         placement = await self._place(found, inventory)
         if placement.refusals:
