@@ -29,7 +29,7 @@ COMPUTED = {
 FILE_ENDINGS = (
     "json", "py", "c", "conf", "d", "db", "toml", "log", "pid", "port", "builtin",
 )  # fmt: skip
-NO_CODES = frozenset({"lab.furlough", "furlough.host", "fuse.sshfs"})
+NO_CODES = frozenset({"balloon.rss", "lab.furlough", "furlough.host", "fuse.sshfs"})
 # A proof of emptiness waits for these as well: the store's refusals, passed on.
 _ALSO_WAITED_FOR = ("host.expects_vms",)
 # Where requests are answered; errors of drivers and engine end up in steps.
