@@ -32,7 +32,7 @@ from furlough.errors import (
 )
 from furlough.wire.enrolment import DatastoreView
 from furlough.wire.facts import ClusterView, HostView, VmView
-from furlough.wire.operations import EntryView, OperationView
+from furlough.wire.operations import EntryView, LogLineView, OperationView
 from furlough.wire.plans import ExitCheckView, PlanView, ReportView
 
 M = TypeVar("M", bound=BaseModel)
@@ -111,6 +111,11 @@ class Client:
 
     def host(self, name: str) -> HostView:
         return self._one(HostView, "GET", f"/hosts/{parse_host_name(name)}")
+
+    def host_log(self, name: str, limit: int) -> list[LogLineView]:
+        """The newest lines of a host's log, oldest first."""
+        path = f"/hosts/{parse_host_name(name)}/log"
+        return self._many(LogLineView, path, {"limit": str(limit)})
 
     def vms(self, host: str | None = None) -> list[VmView]:
         return self._many(VmView, "/vms", {"host": host} if host else None)

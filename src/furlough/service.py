@@ -10,11 +10,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from furlough.core.admission import Standing, check_hosts_free, check_vms_free, terms_of
+from furlough.core.admission import (
+    Standing,
+    check_hosts_free,
+    check_hosts_known,
+    check_vms_free,
+    terms_of,
+)
 from furlough.core.capacity import rooms
 from furlough.core.enrolment import Enrolment, check_datastore, check_host
+from furlough.core.hostlog import LogLine, log_lines
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
-from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.inventory import Host, Inventory
 from furlough.core.journal import (
     CancelRequested,
     Entry,
@@ -41,15 +48,22 @@ from furlough.core.policy import (
     Options,
 )
 from furlough.core.prechecks import Report, assess, candidates
+from furlough.core.requests import (
+    check_connected,
+    check_hash,
+    check_mode,
+    check_movable,
+    check_timeout,
+    nothing_to_do,
+)
 from furlough.core.restore import Away, Return, plan_exit
 from furlough.core.states import HostMode, OperationState, Power
 from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Work
-from furlough.errors import Conflict, Invalid, NotFound, Refused, Stale
+from furlough.errors import Conflict, Invalid, Refused, Stale
 from furlough.ports import IdempotencyKey, Progress
 
 _MOST_TRIES = 20
-_LONGEST_S = 366 * 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +119,17 @@ class Service:
         """All events of an operation."""
         await self._store.operation(which)
         return await self._store.journal(which)
+
+    async def host_log(self, host: HostName, most: int) -> Sequence[LogLine]:
+        """The newest lines of a host's log, oldest first."""
+        await self._known([host])
+        lines: list[LogLine] = []
+        for operation in await self._store.operations(host=host, limit=most):
+            journal = await self._store.journal(operation.id)
+            lines = [*log_lines(host, operation, journal), *lines]
+            if len(lines) >= most:
+                break
+        return sorted(lines, key=lambda line: line.at)[-most:]
 
     async def entries(self, after: int, limit: int) -> Sequence[Entry]:
         """Events of all operations after a sequence number."""
@@ -217,7 +242,7 @@ class Service:
             return known
         if options.timeout_s is None:
             options = replace(options, timeout_s=self._default_timeout_s)
-        _check_timeout(options.timeout_s)
+        check_timeout(options.timeout_s)
         check_hosts_free(hosts, await self._known(hosts))
         inventory = await self._fresh_inventory(hosts)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
@@ -230,7 +255,7 @@ class Service:
                 findings=assessment.blockers,
             )
         plan = plan_enter(inventory, hosts, assessment)
-        _check_hash(plan, request.plan_hash)
+        check_hash(plan, request.plan_hash)
         modes = [change for host in hosts for change in _towards_entering(inventory.host(host))]
         return await self._accept(plan, options, request, inventory, modes)
 
@@ -240,17 +265,17 @@ class Service:
         """Bring the VMs home and put these hosts back into service."""
         if (known := await self._repeated(request)) is not None:
             return known
-        _check_timeout(options.timeout_s)
+        check_timeout(options.timeout_s)
         standings = await self._known(hosts)
         check_hosts_free(hosts, standings)
         for host in hosts:
-            _check_mode(host, standings[host].mode, HostMode.MAINTENANCE)
+            check_mode(host, standings[host].mode, HostMode.MAINTENANCE)
         inventory = await self._fresh_inventory(hosts)
         for host in hosts:
-            _check_connected(inventory.host(host))
+            check_connected(inventory.host(host))
         record, reservations = await self._store.away(), await self._store.reservations()
         plan, _ = plan_exit(inventory, hosts, record, options.restore, reservations)
-        _check_hash(plan, request.plan_hash)
+        check_hash(plan, request.plan_hash)
         modes = [
             HostModeChanged(host=host, before=HostMode.MAINTENANCE, after=HostMode.EXITING)
             for host in hosts
@@ -263,7 +288,7 @@ class Service:
             return known
         standings = await self._known([host])
         check_hosts_free([host], standings)
-        _check_mode(host, standings[host].mode, HostMode.AVAILABLE)
+        check_mode(host, standings[host].mode, HostMode.AVAILABLE)
         plan = plan_action(OperationKind.CORDON, host, ())
         return await self._accept(plan, options, request, await self._observer.inventory())
 
@@ -273,7 +298,7 @@ class Service:
             return known
         standings = await self._known([host])
         check_hosts_free([host], standings)
-        _check_mode(host, standings[host].mode, HostMode.CORDONED)
+        check_mode(host, standings[host].mode, HostMode.CORDONED)
         step = PlannedStep(number=1, method=Method.LOWER_GUARD, host=host)
         plan = plan_action(OperationKind.UNCORDON, host, (step,))
         return await self._accept(plan, options, request, await self._observer.inventory())
@@ -287,7 +312,7 @@ class Service:
         inventory = await self._inventory_of(vm)
         found = inventory.vm(vm)
         host = inventory.host(found.host)
-        _check_connected(host)
+        check_connected(host)
         if kind is OperationKind.START_VM:
             if host.mode is not HostMode.AVAILABLE:
                 raise Refused(
@@ -297,9 +322,9 @@ class Service:
                     remedy=f"Exit maintenance or uncordon {host.name} first.",
                 )
             if found.power is not Power.SHUT_OFF:
-                raise _changed(f"VM {found.name} is {found.power.value} already.")
+                raise nothing_to_do(f"VM {found.name} is {found.power.value} already.")
         elif not found.is_active:
-            raise _changed(f"VM {found.name} is off already.")
+            raise nothing_to_do(f"VM {found.name} is off already.")
         return await self._accept(plan_power(kind, found), options, request, inventory)
 
     async def migrate(self, vm: VmId, options: ActionOptions, request: Request) -> Operation:
@@ -308,14 +333,14 @@ class Service:
             return known
         inventory = await self._inventory_of(vm)
         found = inventory.vm(vm)
-        _check_connected(inventory.host(found.host))
+        check_connected(inventory.host(found.host))
         wanted = EnterOptions(target_hosts=(options.target,) if options.target else ())
         if options.target:
             inventory.host(options.target)
         if options.target == found.host:
-            raise _changed(f"VM {found.name} is on {found.host} already.")
+            raise nothing_to_do(f"VM {found.name} is on {found.host} already.")
         await self._check_unowned(vm)
-        _check_movable(found)
+        check_movable(found)
         hosts = candidates(inventory, [found.host], wanted)
         reservations = await self._store.reservations()
         placement = place([found], hosts, rooms(inventory, hosts, reservations), inventory)
@@ -349,13 +374,7 @@ class Service:
     async def _known(self, hosts: Sequence[HostName]) -> dict[HostName, Standing]:
         """The standings of all hosts; `NotFound` where one of these is not among them."""
         standings = dict(await self._store.standings())
-        for host in hosts:
-            if host not in standings:
-                raise NotFound(
-                    "host.unknown",
-                    f"There is no host {host!r}.",
-                    remedy="See: furlough host list.",
-                )
+        check_hosts_known(hosts, standings)
         return standings
 
     async def _check_unowned(self, vm: VmId) -> None:
@@ -376,7 +395,7 @@ class Service:
         inventory: Inventory,
         modes: Sequence[HostModeChanged] = (),
     ) -> Operation:
-        _check_timeout(options.timeout_s)
+        check_timeout(options.timeout_s)
         timeout_s = options.timeout_s or 0.0
         targets = {step.targets[0] for step in plan.steps if step.targets}
         event = OperationAccepted(
@@ -445,54 +464,3 @@ def _roster(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
             vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
             entries.append(RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm)))
     return tuple(entries)
-
-
-def _check_mode(host: HostName, mode: HostMode, wanted: HostMode) -> None:
-    if mode is not wanted:
-        raise Conflict(
-            "host.mode",
-            f"Host {host} is {mode.value}, not {wanted.value}.",
-            remedy="See: furlough host list.",
-        )
-
-
-def _changed(message: str) -> Refused:
-    return Refused("vm.changed", message, remedy="Nothing was to be done. See: furlough vm list.")
-
-
-def _check_connected(host: Host) -> None:
-    if not host.is_connected:
-        raise Refused(
-            "host.silent",
-            f"Host {host.name} does not answer: {host.silent_because}.",
-            remedy="Bring its management connection back.",
-        )
-
-
-def _check_movable(vm: Vm) -> None:
-    if vm.power not in (Power.RUNNING, Power.PAUSED) or vm.devices or vm.busy_with:
-        obstacle = vm.busy_with or ", ".join(vm.devices) or f"it is {vm.power.value}"
-        raise Refused(
-            "vm.immovable",
-            f"VM {vm.name} cannot move live: {obstacle}.",
-            remedy="Remove the cause and try again.",
-        )
-
-
-def _check_hash(plan: Plan, wanted: str | None) -> None:
-    if wanted is not None and plan.hash != wanted:
-        raise Conflict(
-            "plan.changed",
-            "Facts have changed: the plan is no longer the one that was approved.",
-            remedy="Look at the new plan and approve that one.",
-            plan=plan,
-        )
-
-
-def _check_timeout(timeout_s: float | None) -> None:
-    if timeout_s is not None and timeout_s > _LONGEST_S:
-        raise Invalid(
-            "timeout.absurd",
-            f"A timeout of {timeout_s:.0f} s is longer than a year.",
-            remedy="Give seconds; 0 means none.",
-        )

@@ -176,3 +176,20 @@ def test_a_timeout_ends_an_operation_that_gets_nowhere(
     final = http.get(f"/operations/{which}").json()
     assert final["code"] == "timed_out"
     assert {one["host"] for one in final["vms"]} >= {"h1"}
+
+
+def test_the_log_of_a_host_tells_each_machine_and_ends_in_maintenance_mode(
+    http: httpx2.Client, client: Client
+) -> None:
+    names = {vm["name"] for vm in http.get("/vms?host=h1").json() if vm["power"] != "shut_off"}
+    entered = post(http, "/hosts/h1/enter", {}).json()["id"]
+    assert end(client, entered) == "succeeded"
+    lines = [one for one in http.get("/hosts/h1/log").json() if one["operation"] == entered]
+    assert lines[0]["message"].startswith("enter requested by")
+    assert "Maintenance Mode" in [one["message"] for one in lines[-3:]]
+    moved = [one["vm_name"] for one in lines if one["message"].startswith("now on")]
+    assert sorted(moved) == sorted(names)
+    assert [one["at"] for one in lines] == sorted(one["at"] for one in lines)
+    assert http.get("/hosts/h1/log?limit=2").json() == lines[-2:]
+    assert http.get("/hosts/h2/log?limit=0").status_code == 422
+    assert http.get("/hosts/nowhere/log").status_code == 404

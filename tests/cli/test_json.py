@@ -155,3 +155,18 @@ def test_an_error_is_on_the_other_side_so_that_there_is_no_broken_json(furlough:
     result = furlough("host", "show", "nowhere", "--json")
     assert result.out == ""
     assert result.err.startswith("furlough: ")
+
+
+def test_the_log_of_a_host(furlough: Furlough) -> None:
+    """It tells the same to people, a line for each machine and event."""
+    assert furlough("enter", "h1", "--wait").code == 0
+    found = furlough("host", "log", "h1", "--json").json
+    for line in found:
+        check_shape(line, "at level operation vm_name message")
+    shown = furlough("host", "log", "h1", "--limit", "3").out.splitlines()
+    assert len(shown) == 3
+    assert [line.split("  ")[-1].strip() for line in shown] == [
+        f"{line['vm_name']}: {line['message']}" if line["vm_name"] else line["message"]
+        for line in found[-3:]
+    ]
+    assert any("Maintenance Mode" in line for line in shown)

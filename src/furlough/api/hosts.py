@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
 from furlough.api.enrolling import merged
@@ -15,7 +15,7 @@ from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.service import with_hash
 from furlough.wire.enrolment import HostBody, host_body
 from furlough.wire.facts import HostView, host_view
-from furlough.wire.operations import OperationView
+from furlough.wire.operations import LogLineView, OperationView, log_line_view
 from furlough.wire.plans import (
     ExitCheckView,
     PlanView,
@@ -41,6 +41,18 @@ async def show_host(host: str, service: TheService, _caller: Caller) -> HostView
     """One host."""
     inventory = await service.inventory()
     return host_view(inventory.host(parse_host_name(host)), inventory)
+
+
+@router.get("/{host}/log")
+async def show_log(
+    host: str,
+    service: TheService,
+    _caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+) -> list[LogLineView]:
+    """The newest lines of a host's log, oldest first: one for each machine and event."""
+    lines = await service.host_log(parse_host_name(host), limit)
+    return [log_line_view(line) for line in lines]
 
 
 @router.post("", status_code=201)

@@ -99,6 +99,28 @@ def show(name: Name, json: Json = False) -> None:
 
 
 @app.command()
+def log(
+    host: Name,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most this many lines.")
+    ] = 200,
+    json: Json = False,
+) -> None:
+    """What happened on a host: a line for each machine and event, the newest last."""
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = client.host_log(host, limit)
+    if json:
+        output.print_json(found)
+        return
+    for line in found:
+        about = f"{line.vm_name}: " if line.vm_name else ""
+        at = line.at.astimezone().isoformat(sep=" ", timespec="seconds")
+        output.say(f"{at}  {line.operation}  {line.level.value:<7}  {about}{line.message}")
+
+
+@app.command()
 def add(
     name: Name,
     cluster: Annotated[str, typer.Option("--cluster", help="The cluster it belongs to.")],

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from furlough.core.accounting import account
+from furlough.core.hostlog import Level, LogLine
 from furlough.core.inventory import Inventory
 from furlough.core.operation import Attempt, Failure, Operation, Step
 from furlough.core.outlook import Copied, outlook
@@ -102,6 +103,26 @@ class EntryView(View):
     at: datetime
     kind: str
     event: dict[str, Any]
+
+
+class LogLineView(View):
+    """A line of a host's log; `vm_name` is empty where it is about the host itself."""
+
+    at: datetime
+    level: Level
+    operation: str
+    vm_name: str
+    message: str
+
+
+def log_line_view(line: LogLine) -> LogLineView:
+    return LogLineView(
+        at=line.at,
+        level=line.level,
+        operation=line.operation,
+        vm_name=line.vm_name,
+        message=line.message,
+    )
 
 
 def operation_view(
