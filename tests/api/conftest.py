@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx2
 import pytest
 
 from furlough.client import Client
+from furlough.errors import Conflict
 from furlough.sim.faults import Odds
 from tests.api.running import Running, end, running
 
@@ -40,7 +42,8 @@ def everything_as_before(daemon: Running, client: Client) -> Iterator[None]:
     for name in ("h1", "h2", "h3", "h4"):
         daemon.let_go(name)
     for operation in client.operations(active=True):
-        client.cancel(operation.id, "stop")
+        with suppress(Conflict):  # It may have ended meanwhile.
+            client.cancel(operation.id, "stop")
         end(client, operation.id)
     for host in client.hosts():
         if host.mode == "maintenance":
