@@ -10,8 +10,12 @@ no shell, no network, a fixed list of verbs, one JSON document on standard outpu
     furlough-host processes
     furlough-host raise --operation ID --epoch N --controller ID [--admit UUID]... [--only UUID]
     furlough-host lower --operation ID --epoch N --controller ID
+    furlough-host act resume|power-off|undefine --vm UUID --epoch N
     furlough-host storage ACT --path DIRECTORY --token WORD
     furlough-host session
+
+`act` does with a VM what a controller that was overtaken must not do: it remembers the epoch of
+the last act on each VM, and refuses a lower one.
 
 `storage` proves that hosts see the same directory (`write` a small file on one, `read` it on the
 other) and that a lock held on one is respected on the other (`hold` it on one, `try` it on the
@@ -20,6 +24,8 @@ other; the way QEMU locks images); `remove` takes the file away and lets the loc
 `session` answers one request after another, without a new process for each: a line of JSON with
 the words of a verb (`["processes"]`) brings a line with its answer, `{"answer": ...}` or
 `{"status": 3, "code": ..., "message": ...}`. It ends with its input.
+
+With FURLOUGH_HOST_ROOT in its environment it works on the tree below that directory.
 
 It is also libvirt's hook. A copy of it under another name, `/etc/libvirt/hooks/qemu.d/50-furlough`,
 refuses `prepare`, `migrate` and `restore` while the marker is there, except
@@ -50,15 +56,26 @@ if MYPY:  # Type checkers take this for true; importing it would make every hook
     from typing import IO, Any
 
 VERSION = 1
-STATE_DIR = "/var/lib/furlough-host"
-HOOK_PATH = "/etc/libvirt/hooks/qemu.d/50-furlough"
+ROOT = os.environ.get("FURLOUGH_HOST_ROOT", "")
+STATE_DIR = ROOT + "/var/lib/furlough-host"
+HOOK_PATH = ROOT + "/etc/libvirt/hooks/qemu.d/50-furlough"
+VIRSH = ROOT + "/usr/bin/virsh"
+PROC = ROOT + "/proc"
 REFUSED_OPERATIONS = ("prepare", "migrate", "restore")
 LARGEST_XML = 4 << 20
+LONGEST_REQUEST = 1 << 20
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
 DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._ -]+)+")
+ACTS = {
+    "resume": ("resume",),
+    "power-off": ("destroy",),
+    "undefine": ("undefine", "--keep-nvram"),
+}
+MOST_ACTS = 10000
+ACT_WITHIN_S = 50  # libvirt itself gives up a process that will not die after 40 s.
 STORAGE_ACTS = ("write", "read", "hold", "try", "remove")
 XML_UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
 VM_PROGRAM = re.compile(r"(qemu-system-[a-z0-9_]+|qemu-kvm|kvm)")
@@ -79,22 +96,23 @@ class Refusal(Exception):
 # --- the hook -------------------------------------------------------------------------------
 
 
-def hook(arguments: list[str], xml: bytes, state_dir: str = STATE_DIR) -> int:
+def hook(arguments: list[str]) -> int:
     """Answer libvirt: 0 lets the VM pass, 1 refuses it. Never prints on standard output."""
     operation = arguments[1] if len(arguments) > 1 else ""
     if operation not in REFUSED_OPERATIONS:
         return 0
     try:
-        marker = read_marker(state_dir)
-    except (OSError, ValueError) as error:
+        marker = read_marker()
+        uuid = uuid_of(sys.stdin.buffer.read(LARGEST_XML))
+    except Exception as error:  # noqa: BLE001  # whatever it is, libvirt needs an answer
         # The marker is there and unreadable: somebody wanted this host empty.
         print("furlough: refused, the marker cannot be read: %s" % error, file=sys.stderr)
         return 1
-    if marker is None or is_admitted(marker, uuid_of(xml)):
+    if marker is None or is_admitted(marker, uuid):
         return 0
     print(
         "furlough: refused, host is kept empty by operation %s since %s"
-        % (marker["operation"], marker["raised_at"]),
+        % (marker["operation"], marker.get("raised_at")),
         file=sys.stderr,
     )
     return 1
@@ -122,7 +140,9 @@ def raise_marker(
     """Write the marker; doing it twice is harmless. Refuses a lower epoch, a foreign marker."""
     os.makedirs(state_dir, mode=0o755, exist_ok=True)
     with Lock(state_dir):
-        check_owner(request, state_dir)
+        known = check_owner(request, state_dir)
+        if request.get("only") and known is not None and not known.get("only"):
+            raise Refusal("marker_in_use", "a proof must not replace the marker of an operation")
         remember_epoch(request["epoch"], state_dir)
         marker = {
             "format": 1,
@@ -151,8 +171,8 @@ def lower_marker(request: dict[str, Any], state_dir: str = STATE_DIR) -> dict[st
     return {"lowered": True}
 
 
-def check_owner(request: dict[str, Any], state_dir: str) -> None:
-    """A stale controller and a foreign one may not touch the marker."""
+def check_owner(request: dict[str, Any], state_dir: str) -> dict[str, Any] | None:
+    """A stale controller and a foreign one may not touch the marker; the one that is there."""
     highest = read_epoch(state_dir)
     if request["epoch"] < highest:
         raise Refusal(
@@ -161,27 +181,54 @@ def check_owner(request: dict[str, Any], state_dir: str) -> None:
     marker = read_marker(state_dir)
     if marker is not None and marker["controller"] != request["controller"]:
         raise Refusal("foreign_marker", "the marker is of controller %s" % marker["controller"])
-
-
-def read_marker(state_dir: str = STATE_DIR) -> dict[str, Any] | None:
-    """The marker as a dictionary, or None where there is none."""
-    try:
-        with open(os.path.join(state_dir, "marker.json"), encoding="utf-8") as file:
-            marker = json.load(file)
-    except FileNotFoundError:
-        return None
-    if not isinstance(marker, dict) or not {"operation", "epoch", "controller"} <= set(marker):
-        raise ValueError("not a marker")
     return marker
 
 
-def read_epoch(state_dir: str = STATE_DIR) -> int:
-    """The highest epoch seen by this host, 0 before the first."""
+def read_marker(state_dir: str = STATE_DIR) -> dict[str, Any] | None:
+    """The marker as a dictionary, or None where there is none. ValueError where it is damaged."""
+    path = os.path.join(state_dir, "marker.json")
+    text = read_text(path)
+    if text is None:
+        return None
     try:
-        with open(os.path.join(state_dir, "epoch"), encoding="ascii") as file:
-            return int(file.read())
+        marker = json.loads(text)
+    except (ValueError, RecursionError):
+        marker = None
+    if not is_marker(marker):
+        raise ValueError("%s is damaged; remove it if this host need not be kept empty" % path)
+    return dict(marker)
+
+
+def is_marker(found: Any) -> bool:
+    """Whether this is what `raise` writes, or a later version of it."""
+    if not isinstance(found, dict) or not isinstance(found.get("epoch"), int):
+        return False
+    admit, only = found.get("admit", []), found.get("only")
+    return (
+        isinstance(found.get("operation"), str)
+        and isinstance(found.get("controller"), str)
+        and isinstance(admit, list)
+        and all(isinstance(uuid, str) for uuid in admit)
+        and (only is None or isinstance(only, str))
+    )
+
+
+def read_epoch(state_dir: str = STATE_DIR) -> int:
+    """The highest epoch seen by this host, 0 before the first. ValueError where it is damaged."""
+    path = os.path.join(state_dir, "epoch")
+    text = read_text(path)
+    if text is not None and not re.fullmatch("[0-9]{1,18}\n?", text):
+        raise ValueError("%s is damaged" % path)
+    return int(text or 0)
+
+
+def read_text(path: str) -> str | None:
+    """What a file of ours holds, None where there is none; never fails for what is in it."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except FileNotFoundError:
-        return 0
+        return None
 
 
 def remember_epoch(epoch: int, state_dir: str) -> None:
@@ -207,6 +254,48 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def act(
+    what: str, vm: str, epoch: int, state_dir: str = STATE_DIR, virsh: str = VIRSH
+) -> dict[str, Any]:
+    """Resume, power off or undefine a VM. Refuses an epoch below that of an earlier act on it."""
+    import subprocess
+
+    os.makedirs(state_dir, mode=0o755, exist_ok=True)
+    with Lock(state_dir):
+        fence(vm, epoch, state_dir)
+    command = [virsh, "--quiet", "--connect", "qemu:///system", *ACTS[what], "--domain", vm]
+    try:
+        ran = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ACT_WITHIN_S,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError("virsh gave no answer within %d s" % ACT_WITHIN_S) from error
+    if ran.returncode != 0:
+        words = ran.stderr.decode("utf-8", "replace").replace("error: ", "").split()
+        raise OSError(" ".join(words)[:500] or "virsh failed without a word")
+    return {"done": what}
+
+
+def fence(vm: str, epoch: int, state_dir: str) -> None:
+    """Refuse an act of a controller that was overtaken; remember this one's epoch."""
+    path = os.path.join(state_dir, "acts.json")
+    try:
+        acts = json.loads(read_text(path) or "{}")
+        highest = int(acts.get(vm, 0))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("%s is damaged" % path) from error
+    if epoch < highest:
+        raise Refusal("stale_epoch", "epoch %d is below %d, seen before" % (epoch, highest))
+    if epoch > highest:
+        kept = sorted({**acts, vm: epoch}.items(), key=lambda one: int(one[1]))[-MOST_ACTS:]
+        write_durably(path, json.dumps(dict(kept), indent=1))
 
 
 class Lock:
@@ -310,7 +399,7 @@ def lock_as_qemu_does(descriptor: int) -> bool:
 # --- what runs here -------------------------------------------------------------------------
 
 
-def processes(proc: str = "/proc") -> dict[str, list[dict[str, Any]]]:
+def processes(proc: str = PROC) -> dict[str, list[dict[str, Any]]]:
     """VM processes and provisioning under way, read from the process list alone."""
     machines, provisioning = [], []
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
@@ -400,7 +489,7 @@ def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
     """The host as this program sees it: marker, epoch, hook, clock, boot."""
     import socket
 
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open(PROC + "/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
     return {
         "program": VERSION,
@@ -420,9 +509,9 @@ def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     """Run one verb and print its answer."""
     if os.path.basename(arguments[0]) not in ("furlough-host", "furlough_host.py"):
-        return hook(arguments[1:], sys.stdin.buffer.read(LARGEST_XML))
+        return hook(arguments[1:])
     if arguments[1:] == ["session"]:
-        return session(sys.stdin, sys.stdout)
+        return session(sys.stdin.buffer, sys.stdout)
     result = outcome(arguments[1:])
     if "answer" in result:
         print(json.dumps(result["answer"]))
@@ -431,19 +520,24 @@ def main(arguments: list[str]) -> int:
     return int(result["status"])
 
 
-def session(requests: IO[str], answers: IO[str]) -> int:
-    """Answer one line after another until the input ends."""
-    for line in requests:
+def session(requests: IO[bytes], answers: IO[str]) -> int:
+    """Answer one line after another until the input ends, or a line has no end."""
+    while line := requests.readline(LONGEST_REQUEST):
+        is_whole = line.endswith(b"\n") or len(line) < LONGEST_REQUEST
         try:
-            words = json.loads(line)
+            words = json.loads(line) if is_whole else None
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise ValueError("not a list of words")
-        except ValueError as error:
+            if {"-h", "--help"} & set(words):
+                raise ValueError("help is not given within a session")
+        except (ValueError, RecursionError) as error:
             result = trouble(2, "usage", error)
         else:
             result = outcome(words)
         answers.write(json.dumps(result) + "\n")
         answers.flush()
+        if not is_whole:
+            return 2
     return 0
 
 
@@ -483,6 +577,10 @@ def answer(words: list[str]) -> dict[str, Any]:
         if verb == "raise":
             command.add_argument("--admit", type=matching(UUID), action="append", default=[])
             command.add_argument("--only", type=matching(UUID))
+    command = verbs.add_parser("act", help="what an overtaken controller must not do to a VM")
+    command.add_argument("what", choices=sorted(ACTS))
+    command.add_argument("--vm", type=matching(UUID), required=True)
+    command.add_argument("--epoch", type=int, required=True)
     command = verbs.add_parser("storage", help="one act of a storage proof")
     command.add_argument("act", choices=STORAGE_ACTS)
     command.add_argument("--path", type=matching(DIRECTORY), required=True)
@@ -491,6 +589,8 @@ def answer(words: list[str]) -> dict[str, Any]:
     verb = request.pop("verb")
     if verb == "storage":
         return storage(**request)
+    if verb == "act":
+        return act(**request)
     if verb == "raise":
         return raise_marker(request)
     if verb == "lower":

@@ -77,6 +77,7 @@ class SimHost:
     has_guard: bool = True
     marker: Marker | None = None
     epoch: int = 0
+    acts: dict[VmId, int] = field(default_factory=dict)
     provisioning: list[str] = field(default_factory=list)
     copies: dict[VmId, Copy] = field(default_factory=dict)
 
@@ -96,6 +97,8 @@ class Ongoing(Protocol):
     def target_host_died(self) -> None: ...
 
     def vm_stopped(self) -> None: ...
+
+    def target_copy_stopped(self) -> None: ...
 
 
 class SimCluster:
@@ -161,6 +164,8 @@ class SimCluster:
         ongoing = self.migrations.get(vm)
         if ongoing is not None and ongoing.source == host:
             ongoing.vm_stopped()
+        elif ongoing is not None and ongoing.target == host:
+            ongoing.target_copy_stopped()
         copy.job = Job.NONE
         if copy.is_persistent:
             self.set_presence(copy, Presence.SHUT_OFF, why)
@@ -178,7 +183,7 @@ class SimCluster:
         if copy is None:
             raise Refused("vm.changed", f"{host} does not know VM {vm}.")
         if copy.presence is not Presence.SHUT_OFF:
-            raise Refused("vm.changed", f"VM {copy.vm.name} is active on {host} already.")
+            raise Refused("hypervisor.failed", f"VM {copy.vm.name} is already running")
         self.check_hook(host, vm)
         if self.is_locked(copy.vm) and self.running_on(vm):
             raise Refused("hypervisor.failed", 'Failed to get "write" lock')

@@ -97,14 +97,16 @@ class SimHypervisor:
             at=self._cluster.clock.now(),
             active=tuple(_vm_of(copy, host) for copy in active),
             processes=tuple(f"- {copy.vm.name}" for copy in active),
-            provisioning=tuple(machine.provisioning),
+            provisioning=(*machine.provisioning, *_arriving(machine)),
             marker=machine.marker,
         )
 
     async def progress(self, host: HostName, vm: VmId) -> Progress | None:
         self._cluster.check_answers(host)
         ongoing = self._cluster.migrations.get(vm)
-        return ongoing.progress if isinstance(ongoing, SimMigration) else None
+        if not isinstance(ongoing, SimMigration) or ongoing.source != host:
+            return None
+        return ongoing.progress
 
     async def hints(self) -> AsyncIterator[Hint]:
         await asyncio.Event().wait()
@@ -130,9 +132,10 @@ class SimHypervisor:
 
     async def abort(self, host: HostName, vm: VmId) -> None:
         self._cluster.check_answers(host)
+        self._known(host, vm)
         ongoing = self._cluster.migrations.get(vm)
         if not isinstance(ongoing, SimMigration) or ongoing.source != host:
-            raise Refused("vm.changed", "No migration is under way.")
+            raise Refused("hypervisor.failed", "no job is active on the domain")
         ongoing.abort()
 
     # --- power -----------------------------------------------------------------------------------
@@ -147,18 +150,20 @@ class SimHypervisor:
 
     async def shut_down(self, host: HostName, vm: VmId) -> None:
         copy = self._active(host, vm)
+        if copy.presence is not Presence.RUNNING:
+            raise Refused("hypervisor.failed", "domain is not running")
         if not copy.ignores_shutdown:
             self._cluster.spawn(self._obey(host, vm))
 
     async def _obey(self, host: HostName, vm: VmId) -> None:
         await self._cluster.clock.sleep(_SHUT_DOWN_TAKES_S)
         copy = self._cluster.copy(host, vm)
-        if copy is not None and copy.has_process:
+        if copy is not None and copy.presence is Presence.RUNNING:
             self._cluster.stop(host, vm, Why.SHUTDOWN)
 
     async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:
-        self._check_epoch(host, epoch)
         self._active(host, vm)
+        self._check_epoch(host, vm, epoch)
 
         async def act() -> None:
             self._cluster.stop(host, vm, Why.DESTROYED)
@@ -166,11 +171,15 @@ class SimHypervisor:
         await self._faults.call(act)
 
     async def suspend(self, host: HostName, vm: VmId) -> None:
-        self._cluster.set_presence(self._active(host, vm), Presence.PAUSED, Why.USER)
+        copy = self._active(host, vm)
+        why = Why.MIGRATION if copy.job is Job.OUTGOING else Why.USER
+        self._cluster.set_presence(copy, Presence.PAUSED, why)
 
     async def resume(self, host: HostName, vm: VmId, epoch: int) -> None:
-        self._check_epoch(host, epoch)
         copy = self._active(host, vm)
+        self._check_epoch(host, vm, epoch)
+        if copy.presence is Presence.RUNNING:
+            raise Refused("hypervisor.failed", "domain is already running")
 
         async def act() -> None:
             others = [name for name in self._cluster.running_on(vm) if name != host]
@@ -181,20 +190,19 @@ class SimHypervisor:
         await self._faults.call(act)
 
     async def undefine(self, host: HostName, vm: VmId, epoch: int) -> None:
-        self._check_epoch(host, epoch)
-        copy = self._cluster.copy(host, vm)
-        if copy is None:
-            raise Refused("vm.changed", f"{host} does not know VM {vm}.")
+        copy = self._known(host, vm)
+        self._check_epoch(host, vm, epoch)
+        if not copy.is_persistent:
+            raise Refused("hypervisor.failed", "cannot undefine transient domain")
         if copy.has_process:
             copy.is_persistent = False
         else:
             self._cluster.remove(host, vm)
 
     async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None:
-        self._cluster.check_answers(host)
-        copy = self._cluster.copy(host, vm)
-        if copy is None or not copy.is_persistent:
-            raise Refused("vm.changed", f"VM {vm} is not persistent on {host}.")
+        copy = self._known(host, vm)
+        if not copy.is_persistent:
+            raise Refused("hypervisor.failed", "cannot set autostart for transient domain")
         copy.has_autostart = on
 
     async def prove_storage(
@@ -202,9 +210,9 @@ class SimHypervisor:
     ) -> StorageProof:
         for host in hosts:
             self._cluster.check_answers(host)
-        return StorageProof(
-            is_shared=True, is_locked=datastore.name in self._cluster.locked_datastores
-        )
+        is_locked = datastore.name in self._cluster.locked_datastores
+        because = "" if is_locked else f"{datastore.name} has no locks"
+        return StorageProof(is_shared=True, is_locked=is_locked, because=because)
 
     # --- guard -----------------------------------------------------------------------------------
 
@@ -234,16 +242,35 @@ class SimHypervisor:
             raise Refused("guard.refused", f"the marker is of controller {known.controller}")
         return machine
 
-    def _check_epoch(self, host: HostName, epoch: int) -> None:
-        if epoch < self._cluster.check_answers(host).epoch:
-            raise Refused("guard.refused", f"epoch {epoch} is stale on {host}")
+    def _check_epoch(self, host: HostName, vm: VmId, epoch: int) -> None:
+        """furlough-host remembers the epoch of the last act on each VM, where there is one."""
+        machine = self._cluster.check_answers(host)
+        if not machine.has_guard:
+            return
+        if epoch < machine.acts.get(vm, 0):
+            raise Refused("guard.refused", f"epoch {epoch} is stale for VM {vm} on {host}")
+        machine.acts[vm] = epoch
 
-    def _active(self, host: HostName, vm: VmId) -> Copy:
+    def _known(self, host: HostName, vm: VmId) -> Copy:
         self._cluster.check_answers(host)
         copy = self._cluster.copy(host, vm)
-        if copy is None or not copy.has_process:
-            raise Refused("vm.changed", f"VM {vm} is not active on {host}.")
+        if copy is None:
+            raise Refused("vm.changed", f"{host} does not know VM {vm}.")
         return copy
+
+    def _active(self, host: HostName, vm: VmId) -> Copy:
+        copy = self._known(host, vm)
+        if not copy.has_process:
+            raise Refused("hypervisor.failed", "domain is not running")
+        return copy
+
+
+def _arriving(machine: SimHost) -> list[str]:
+    return [
+        f"an incoming migration of VM {copy.vm.name}"
+        for copy in machine.copies.values()
+        if copy.job is Job.INCOMING
+    ]
 
 
 def _check_guard_program(machine: SimHost) -> None:
@@ -267,6 +294,7 @@ def _vm_of(copy: Copy, host: HostName) -> Vm:
         is_persistent=copy.is_persistent,
         has_autostart=copy.has_autostart,
         busy_with="" if copy.job is Job.NONE else f"{copy.job.value} migration",
+        is_arriving=copy.job is Job.INCOMING,
         dirty_mib_s=copy.vm.dirty_mib_s,
         working_set_mib=copy.vm.working_set_mib,
     )

@@ -65,19 +65,22 @@ class SimMigration:
         self._flow = Flow(source=order.source, target=order.target)
         self._rounds = 0
         self._over_now = asyncio.Event()
-        self._was_running = True
         self._stopped_at = 0.0
         self._source_copy = self._begin()
+        # As it was at the begin: who pauses it on the way finds it running at the end.
+        self._was_running = self._source_copy.presence is Presence.RUNNING
         self._target_copy: Copy | None = None
         self._vm = self._source_copy.vm
 
     def _begin(self) -> Copy:
         """What libvirt checks before anything happens."""
         copy = self._cluster.copy(self.source, self.order.vm)
-        if copy is None or not copy.has_process:
-            raise Refused("vm.changed", f"The VM is not active on {self.source}.")
+        if copy is None:
+            raise Refused("vm.changed", f"{self.source} does not know the VM.")
+        if not copy.has_process:
+            raise Refused("hypervisor.failed", "domain is not running")
         if copy.job is not Job.NONE:
-            raise Refused("hypervisor.busy", "Another job has the VM.")
+            raise Refused("hypervisor.failed", "another migration job is already running")
         copy.job = Job.OUTGOING
         return copy
 
@@ -130,11 +133,11 @@ class SimMigration:
         await self._cluster.clock.sleep(self._timing.set_up_s / 2)
         target = self._cluster.hosts[self.target]
         if not (target.is_up and target.has_daemon):
-            raise Refused("target.refused", f"{self.target} cannot be connected to.")
+            raise Unreachable("hypervisor.lost", f"unable to connect to server at {self.target}")
         self._cluster.check_hook(self.target, self._vm.id)
         known = target.copies.get(self._vm.id)
         if known is not None and known.has_process:
-            raise Refused("target.refused", f"{self.target} has this VM already.")
+            raise Refused("hypervisor.failed", "domain is already active")
         self._target_copy = Copy(
             vm=self._vm,
             presence=Presence.PAUSED,
@@ -172,7 +175,6 @@ class SimMigration:
     async def _switch_over(self) -> None:
         """The CPUs stop, and the rest is sent."""
         self.phase = Phase.FINISH
-        self._was_running = self._source_copy.presence is Presence.RUNNING
         self._stopped_at = self._cluster.clock.monotonic()
         self._cluster.set_presence(self._source_copy, Presence.PAUSED, Why.MIGRATION)
         await self._cluster.wire.send(self._flow, self._rest_mib)
@@ -225,7 +227,7 @@ class SimMigration:
     def target_daemon_died(self) -> None:
         """The VM stays, and a process that waits in vain is left on the target; once the target
         has taken over, the source only misses the answer."""
-        closed = Refused("hypervisor.failed", "client socket is closed")
+        closed = Unreachable("hypervisor.lost", "client socket is closed")
         if self.phase in (Phase.PREPARE, Phase.PERFORM, Phase.FINISH):
             if self._target_copy is not None:
                 self._target_copy.is_orphan = True
@@ -244,6 +246,13 @@ class SimMigration:
             return
         self._target_copy = None
         self._end_at_home(Refused("hypervisor.failed", "Unable to write to socket"))
+
+    def target_copy_stopped(self) -> None:
+        """Somebody ended the process that waited for the memory; what was handed over by now is
+        nobody's to wait for."""
+        if self.phase in (Phase.PERFORM, Phase.FINISH):
+            self._target_copy = None
+            self._end_at_home(Refused("hypervisor.failed", "Unable to write to socket"))
 
     def vm_stopped(self) -> None:
         """Its guest shut it down, or somebody powered it off, while it was being copied."""

@@ -8,12 +8,19 @@ from furlough.core.enrolment import EnrolledHost, Transport, check_host
 
 
 def control_uri(host: EnrolledHost) -> str:
-    """Where we, or the daemon of another host, speak to this host's daemon."""
-    check_host(host)
+    """Where we speak to this host's daemon."""
     if host.transport is Transport.LOCAL:
+        check_host(host)
         return "qemu:///system"
+    return peer_uri(host)
+
+
+def peer_uri(host: EnrolledHost) -> str:
+    """Where the daemon of another host speaks to this host's daemon. One that is local to us is
+    not local to that other one: it is reached by SSH, as hosts are unless told otherwise."""
+    check_host(host)
     address = _bracketed(host.address)
-    if host.transport is Transport.SSH:
+    if host.transport in (Transport.SSH, Transport.LOCAL):
         return f"qemu+ssh://{quote(host.user, safe='')}@{address}/system"
     return f"qemu+{host.transport.value}://{address}/system"
 

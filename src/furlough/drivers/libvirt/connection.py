@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import TypeVar
 
@@ -50,12 +51,13 @@ class Connection:
     """One connection, opened when first used and again after it was lost."""
 
     def __init__(
-        self, uri: str, on_open: Callable[[libvirt.virConnect], None] | None = None
+        self, uri: str, on_open: Callable[[libvirt.virConnect], list[int]] | None = None
     ) -> None:
         self._uri = uri
         self._on_open = on_open
         self._lock = threading.Lock()
         self._handle: libvirt.virConnect | None = None
+        self._callbacks: list[int] = []
         self.calls = 0
 
     def use(self, work: Callable[[libvirt.virConnect], T]) -> T:
@@ -70,19 +72,42 @@ class Connection:
 
     def _open(self) -> libvirt.virConnect:
         with self._lock:
-            if self._handle is None or not self._handle.isAlive():
+            if self._handle is not None and not self._handle.isAlive():
+                self._let_go()
+            if self._handle is None:
                 handle = libvirt.open(self._uri)
-                handle.setKeepAlive(_KEEPALIVE_S, _KEEPALIVE_COUNT)
-                if self._on_open is not None:
-                    self._on_open(handle)
+                _keep_alive(handle)
+                self._callbacks = [] if self._on_open is None else self._on_open(handle)
                 self._handle = handle
             return self._handle
 
     def drop(self, handle: libvirt.virConnect | None = None) -> None:
         """Forget the connection. It closes when the last call on it has ended."""
         with self._lock:
-            if handle is None or self._handle is handle:
-                self._handle = None
+            if self._handle is not None and (handle is None or self._handle is handle):
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """In a thread of its own: a host that does not answer keeps whoever closes waiting."""
+        gone, self._handle = [self._handle], None
+        threading.Thread(target=_close, args=(gone, self._callbacks), daemon=True).start()
+
+
+def _close(gone: list[libvirt.virConnect], callbacks: list[int]) -> None:
+    """Callbacks hold their connection; without them it closes when its last call has ended."""
+    handle = gone.pop()
+    for callback in callbacks:
+        with suppress(libvirt.libvirtError):
+            handle.domainEventDeregisterAny(callback)
+
+
+def _keep_alive(handle: libvirt.virConnect) -> None:
+    """Notice a peer that is gone; a driver that lives in our own process has no peer."""
+    try:
+        handle.setKeepAlive(_KEEPALIVE_S, _KEEPALIVE_COUNT)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
 
 
 class HostLink:
@@ -152,8 +177,9 @@ class HostLink:
         for one in self._long:
             one.drop()
 
-    def _listen(self, handle: libvirt.virConnect) -> None:
-        """Events are hints: they say when to look, and when CPUs stopped."""
+    def _listen(self, handle: libvirt.virConnect) -> list[int]:
+        """Events are hints: they say when to look, and when CPUs stopped. Returns the numbers of
+        the callbacks."""
 
         def lifecycle(
             _connection: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
@@ -168,7 +194,11 @@ class HostLink:
         ) -> None:
             self._on_job(domain.UUIDString(), stats)
 
-        handle.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
-        handle.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, completed, None
-        )
+        events = {
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: lifecycle,
+            libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED: completed,
+        }
+        return [
+            handle.domainEventRegisterAny(None, event, callback, None)
+            for event, callback in events.items()
+        ]

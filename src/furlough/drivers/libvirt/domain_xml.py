@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,15 +13,11 @@ from furlough import hardened_xml
 from furlough.core.enrolment import EnrolledDatastore
 from furlough.core.ids import VmId, parse_vm_id
 from furlough.core.inventory import HOST_PASSTHROUGH, Disk, Nic
+from furlough.errors import Invalid
 
-_MIB_OF_UNIT = {
-    "b": 1 / 2**20, "bytes": 1 / 2**20, "KB": 1e3 / 2**20, "KiB": 1 / 2**10, "k": 1 / 2**10,
-    "MB": 1e6 / 2**20, "MiB": 1.0, "M": 1.0, "GB": 1e9 / 2**20, "GiB": 2.0**10, "G": 2.0**10,
-    "TB": 1e12 / 2**20, "TiB": 2.0**20, "T": 2.0**20,
-}  # fmt: skip
-
-# What a device's presence means for a live migration: it is tied to this very host.
-_HOST_DEVICES = ("hostdev", "redirdev")
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_UNIT = re.compile(r"([kmgtpe]?)(|i?b|bytes)")
+_MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def _vcpus(root: Element) -> int:
     vcpu = root.find("vcpu")
     if vcpu is None or vcpu.text is None:
         return 1
-    return int(vcpu.get("current") or vcpu.text)
+    return _number(vcpu.get("current") or vcpu.text, "vcpu")
 
 
 def _memory_mib(root: Element) -> int:
@@ -64,7 +62,24 @@ def _memory_mib(root: Element) -> int:
     memory = root.find("memory")
     if memory is None or memory.text is None:
         return 0
-    return -int(-int(memory.text) * _MIB_OF_UNIT.get(memory.get("unit", "KiB"), 1 / 2**10) // 1)
+    size = _number(memory.text, "memory") * _bytes_of(memory.get("unit", "KiB"))
+    return math.ceil(size / _MIB)
+
+
+def _bytes_of(unit: str) -> int:
+    """What libvirt means by a unit: KB is 1000 bytes, K and KiB are 1024, b and bytes are one."""
+    found = _UNIT.fullmatch(unit.lower())
+    if found is None or (not found[1] and found[2] not in ("b", "bytes")):
+        raise Invalid("domain.malformed", f"A domain's XML has memory in {unit!r}.")
+    return int((1000 if found[1] and found[2] == "b" else 1024) ** _POWER[found[1]])
+
+
+def _number(text: str, what: str) -> int:
+    """A whole number that is not negative."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise Invalid("domain.malformed", f"A domain's XML has {digits[:40]!r} for its {what}.")
+    return int(digits)
 
 
 def _cpu_model(root: Element) -> str | None:
@@ -75,14 +90,15 @@ def _cpu_model(root: Element) -> str | None:
         return None
     if cpu.get("mode") in (HOST_PASSTHROUGH, "maximum"):
         return HOST_PASSTHROUGH
-    return cpu.findtext("model")
+    # `host-model` of a VM that is off has an empty one: it is chosen at the next start.
+    return cpu.findtext("model") or None
 
 
 def _disks(root: Element, datastores: list[EnrolledDatastore]) -> Iterator[Disk]:
     for disk in root.iterfind("devices/disk"):
         source = disk.find("source")
-        if source is None:
-            continue  # An empty drive.
+        if source is None or (disk.get("type") == "file" and not source.get("file")):
+            continue  # An empty drive, which may still say what to do without a medium.
         place, holds = _place_of(disk.get("type", ""), source)
         target = disk.find("target")
         yield Disk(
@@ -115,19 +131,34 @@ def _nics(root: Element) -> Iterator[Nic]:
         source, mac = interface.find("source"), interface.find("mac")
         if source is None:
             continue  # User-mode networking hangs on nothing of the host.
-        network = source.get("network") or source.get("bridge") or source.get("dev") or ""
-        yield Nic(network=network, mac="" if mac is None else mac.get("address", ""))
+        network = source.get("network") or source.get("bridge") or source.get("dev")
+        if network:  # Others are devices, or sockets of programs of the host.
+            yield Nic(network=network, mac="" if mac is None else mac.get("address", ""))
 
 
 def _devices(root: Element) -> Iterator[str]:
-    """Devices of the host that are passed through, as the XML names them."""
-    for tag in _HOST_DEVICES:
-        for device in root.iterfind(f"devices/{tag}"):
-            yield _device_name(tag, device)
+    """What ties the VM to this very host, as the XML names it: devices that are passed through,
+    but for those of a failover pair, which libvirt unplugs for the journey; directories of the
+    host; a TPM that is the host's own (an emulated one travels along)."""
+    for device in root.iterfind("devices/hostdev"):
+        if not _is_transient(device):
+            yield _device_name("hostdev", device)
     for interface in root.iterfind("devices/interface[@type='hostdev']"):
-        teaming = interface.find("teaming")
-        if teaming is None or teaming.get("type") != "transient":
+        if not _is_transient(interface):
             yield _device_name("interface", interface)
+    for filesystem in root.iterfind("devices/filesystem"):
+        source = filesystem.find("source")
+        yield f"filesystem:{'' if source is None else source.get('dir', '')}"
+    for backend in root.iterfind("devices/tpm/backend[@type='passthrough']/device"):
+        yield f"tpm:{backend.get('path', '')}"
+
+
+def _is_transient(device: Element) -> bool:
+    teaming = device.find("teaming")
+    return teaming is not None and teaming.get("type") == "transient"
+
+
+_ADDRESS = ("uuid", "domain", "bus", "slot", "function", "target", "unit", "device")
 
 
 def _device_name(tag: str, device: Element) -> str:
@@ -138,5 +169,5 @@ def _device_name(tag: str, device: Element) -> str:
         if vendor is not None and product is not None:
             return f"{kind}:{vendor.get('id')}:{product.get('id')}"
         return kind
-    parts = [address.get(key, "") for key in ("uuid", "domain", "bus", "slot", "function")]
+    parts = [address.get(key, "") for key in _ADDRESS]
     return f"{kind}:" + ":".join(part.removeprefix("0x") for part in parts if part)

@@ -17,6 +17,8 @@ _LOST = {
     libvirt.VIR_ERR_INVALID_CONN,
 }
 _LOST_TEXTS = ("client socket is closed", "End of file while reading data")
+# From furlough-host, which asks by virsh: the daemon cannot be reached, or has not answered.
+_SILENT_TEXTS = ("failed to connect to the hypervisor", "virsh gave no answer")
 _CLASSES = {
     "hypervisor.busy": (
         libvirt.VIR_ERR_OPERATION_TIMEOUT,
@@ -48,6 +50,13 @@ _CLASSES = {
     "vm.changed": (libvirt.VIR_ERR_NO_DOMAIN,),
 }
 _CODE = {number: code for code, numbers in _CLASSES.items() for number in numbers}
+
+
+def of_program(message: str, *, what: str) -> FurloughError:
+    """The same for what furlough-host tells of an act that failed: words, without a number."""
+    if any(one in message for one in (*_LOST_TEXTS, *_SILENT_TEXTS)):
+        return Unreachable("hypervisor.lost", f"{what}: {message}.")
+    return Refused("hypervisor.failed", f"{what}: {message}.")
 
 
 def ours(error: libvirt.libvirtError, *, what: str) -> FurloughError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -52,6 +53,8 @@ class _Site:
         self.host = host
         self.link = link
         self.program = HostProgram(host)
+        # A session of its own for acts on VMs, which may take long.
+        self.acts = HostProgram(host)
         self.cpu_models: frozenset[str] | None = None
         # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
         self.stopped_at: dict[str, float] = {}
@@ -61,6 +64,7 @@ class _Site:
         """Let go of the host."""
         self.link.close()
         self.program.close()
+        self.acts.close()
 
 
 class LibvirtHypervisor:
@@ -87,18 +91,25 @@ class LibvirtHypervisor:
 
     def _site_of(self, host: EnrolledHost) -> _Site:
         def on_domain(vm: str, event: int, detail: int) -> None:
-            self._loop.call_soon_threadsafe(self._note_event, host.name, vm, event, detail)
+            self._in_loop(self._note_event, host.name, vm, event, detail)
 
         def on_job(vm: str, stats: dict[str, object]) -> None:
-            self._loop.call_soon_threadsafe(self._note_job, host.name, vm, stats)
+            self._in_loop(self._note_job, host.name, vm, stats)
 
         link = HostLink(host.name, addresses.control_uri(host), on_domain, on_job)
         return _Site(host, link)
 
     async def close(self) -> None:
-        for site in self._sites.values():
-            site.close()
-        self._sites.clear()
+        sites, self._sites = list(self._sites.values()), {}
+        for site in sites:
+            site.link.close()
+            await site.program.end()
+            await site.acts.end()
+
+    def _in_loop(self, note: Callable[..., None], *what: object) -> None:
+        """From libvirt's thread. Events still come while connections close, after our loop."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(note, *what)
 
     # --- events --------------------------------------------------------------------------------
 
@@ -191,21 +202,27 @@ class LibvirtHypervisor:
         )
 
     async def progress(self, host: HostName, vm: VmId) -> Progress | None:
-        return await self._on_vm(
-            host, vm, lambda domain: migration.progress_of(domain.jobStats()), "its progress"
-        )
+        try:
+            return await self._on_vm(host, vm, _progress, "its progress")
+        except Refused as refusal:
+            if refusal.code != "vm.changed":
+                raise
+            return None
 
     # --- migrating -----------------------------------------------------------------------------
 
     async def migrate_live(self, order: MigrationOrder) -> MigrationReport:
         source, target = self._site(order.source), self._site(order.target)
+        what = f"migration of {order.vm} from {order.source} to {order.target}"
+        # Opens the connection that brings events, if it was lost: they tell when CPUs stop.
+        await source.link.control(lambda connection: connection.isAlive(), what=what)
         source.stopped_at.pop(order.vm, None)
         source.completed.pop(order.vm, None)
-        control = addresses.control_uri(target.host)
+        control = addresses.peer_uri(target.host)
         data = addresses.migration_uri(target.host)
         notes = await source.link.long_call(
             lambda connection: migration.migrate(connection, order, control, data),
-            what=f"migration of {order.vm} from {order.source} to {order.target}",
+            what=what,
         )
         if order.handover is Handover.NORMAL:
             await self._wait_for_statistics(source, order.vm)
@@ -233,20 +250,34 @@ class LibvirtHypervisor:
         await self._on_vm(host, vm, lambda domain: domain.shutdown(), "shutdown")
 
     async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:
-        del epoch  # furlough-host checks it from the next version on; libvirt knows none.
-        await self._on_vm(host, vm, lambda domain: domain.destroy(), "power off", _POWER_OFF_S)
+        await self._fenced(host, vm, epoch, "power-off", lambda domain: domain.destroy())
 
     async def suspend(self, host: HostName, vm: VmId) -> None:
         await self._on_vm(host, vm, lambda domain: domain.suspend(), "suspend")
 
     async def resume(self, host: HostName, vm: VmId, epoch: int) -> None:
-        del epoch
-        await self._on_vm(host, vm, lambda domain: domain.resume(), "resume")
+        await self._fenced(host, vm, epoch, "resume", lambda domain: domain.resume())
 
     async def undefine(self, host: HostName, vm: VmId, epoch: int) -> None:
-        del epoch
         keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        await self._on_vm(host, vm, lambda domain: domain.undefineFlags(keep), "undefine")
+        await self._fenced(host, vm, epoch, "undefine", lambda domain: domain.undefineFlags(keep))
+
+    async def _fenced(
+        self,
+        host: HostName,
+        vm: VmId,
+        epoch: int,
+        what: str,
+        act: Callable[[libvirt.virDomain], object],
+    ) -> None:
+        """What a controller that was overtaken must not do. libvirt knows no epoch, so it goes
+        through furlough-host wherever there is one."""
+        site = self._site(host)
+        if not site.acts.is_enrolled:
+            await self._on_vm(host, vm, act, what, _POWER_OFF_S)
+            return
+        await self._on_vm(host, vm, lambda domain: domain.UUIDString(), what)
+        await site.acts.act(what, vm, epoch)
 
     async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None:
         await self._on_vm(host, vm, lambda domain: domain.setAutostart(int(on)), "autostart")
@@ -322,6 +353,16 @@ def _look(connection: libvirt.virConnect, host: HostName, vm: VmId, clock: Clock
         is_persistent=is_persistent,
         has_autostart=has_autostart,
     )
+
+
+def _progress(domain: libvirt.virDomain) -> Progress | None:
+    """None also where the VM is off."""
+    try:
+        return migration.progress_of(domain.jobStats())
+    except libvirt.libvirtError as error:
+        if errors.is_lost(error):
+            raise
+        return None
 
 
 async def _status_or_none(program: HostProgram) -> Mapping[str, Any] | None:

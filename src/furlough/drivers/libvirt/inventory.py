@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import libvirt
@@ -64,10 +64,11 @@ def read_vms(
 ) -> tuple[Vm, ...]:
     """Every VM that the host lists, powered off ones included."""
     stores = list(datastores)
+    memory_used_mib = _memory_used_mib(connection)
     found = []
     for domain in connection.listAllDomains(0):
         try:
-            found.append(_read_vm(domain, host, stores))
+            found.append(_read_vm(domain, host, stores, memory_used_mib))
         except libvirt.libvirtError as error:
             if not errors.is_absent(error):
                 raise
@@ -75,7 +76,12 @@ def read_vms(
     return tuple(found)
 
 
-def _read_vm(domain: libvirt.virDomain, host: HostName, stores: list[EnrolledDatastore]) -> Vm:
+def _read_vm(
+    domain: libvirt.virDomain,
+    host: HostName,
+    stores: list[EnrolledDatastore],
+    memory_used_mib: Mapping[str, int],
+) -> Vm:
     definition = parse_definition(domain.XMLDesc(0), stores)
     state, reason = domain.state()
     is_active = bool(domain.isActive())
@@ -87,7 +93,7 @@ def _read_vm(domain: libvirt.virDomain, host: HostName, stores: list[EnrolledDat
         power=states.power_of(state, reason),
         vcpus=definition.vcpus,
         memory_mib=definition.memory_mib,
-        memory_used_mib=_memory_used_mib(domain) if is_active else None,
+        memory_used_mib=memory_used_mib.get(definition.id),
         cpu_model=definition.cpu_model,
         disks=definition.disks,
         nics=definition.nics,
@@ -99,15 +105,24 @@ def _read_vm(domain: libvirt.virDomain, host: HostName, stores: list[EnrolledDat
     )
 
 
-def _memory_used_mib(domain: libvirt.virDomain) -> int | None:
-    """The memory of its process: what a migration will have to send, at most."""
+def _memory_used_mib(connection: libvirt.virConnect) -> dict[str, int]:
+    """By VM, the memory of its process: what a migration will have to send, at most. Left out
+    where it would have to be waited for: a VM on its way in answers no question for minutes."""
+    flags = (
+        libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    )
     try:
-        rss_kib = domain.memoryStats().get("rss")
+        told = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags)
     except libvirt.libvirtError as error:
         if errors.is_lost(error):
             raise
-        return None
-    return None if rss_kib is None else rss_kib // _MIB_OF_KIB
+        return {}
+    return {
+        domain.UUIDString(): stats["balloon.rss"] // _MIB_OF_KIB
+        for domain, stats in told
+        if "balloon.rss" in stats
+    }
 
 
 def read_job(domain: libvirt.virDomain) -> tuple[Job, str]:

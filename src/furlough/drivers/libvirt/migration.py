@@ -73,8 +73,8 @@ def progress_of(stats: Mapping[str, Any]) -> Progress | None:
     """How far an outgoing migration is; None where there is none."""
     if stats.get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
         return None
-    if libvirt.VIR_DOMAIN_JOB_MEMORY_TOTAL not in stats:
-        return None
+    if not stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_TOTAL):
+        return None  # It is still being prepared.
     return Progress(
         total_mib=round(stats[libvirt.VIR_DOMAIN_JOB_MEMORY_TOTAL] / _MIB),
         sent_mib=round(stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PROCESSED, 0) / _MIB),

@@ -11,12 +11,14 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from furlough.core.enrolment import EnrolledHost, Program
-from furlough.core.ids import HostName, OperationId, parse_operation_id, parse_vm_id
+from furlough.core.ids import HostName, OperationId, VmId, parse_operation_id, parse_vm_id
+from furlough.drivers.libvirt import errors
 from furlough.errors import Invalid, Refused, Unreachable
 from furlough.ports import Marker
 
@@ -24,7 +26,9 @@ PATH = "/usr/local/sbin/furlough-host"
 LABS = Path("/run/furlough-lab")
 _PYTHON = ("/usr/bin/python3", "-IS", PATH)
 _WITHIN_S = 15.0
-_REFUSED = 3
+_ACT_WITHIN_S = 60.0
+_END_WITHIN_S = 5.0
+_FAILED, _REFUSED = 1, 3
 _LONGEST_LINE = 8 << 20
 _SAFE = re.compile(r"[A-Za-z0-9._:/ -]+")
 
@@ -36,6 +40,14 @@ class Answer:
 
     machines: tuple[tuple[int, str | None, str], ...]
     provisioning: tuple[str, ...]
+
+
+class _Failed(Unreachable):
+    """It could not do what it was asked; `words` are its own."""
+
+    def __init__(self, words: str, message: str) -> None:
+        super().__init__("guard.missing", message)
+        self.words = words
 
 
 class HostProgram:
@@ -76,6 +88,15 @@ class HostProgram:
         """Gone when it returns."""
         await self._run("lower", *_owner(marker))
 
+    async def act(self, what: str, vm: VmId, epoch: int) -> None:
+        """Resume, power off or undefine a VM there, unless this epoch was overtaken. Use a
+        `HostProgram` of its own for it: a power-off may take long, and looks must not wait."""
+        words = ("act", what, "--vm", vm, "--epoch", str(epoch))
+        try:
+            await self._run(*words, within_s=_ACT_WITHIN_S)
+        except _Failed as error:
+            raise errors.of_program(error.words, what=f"{what} of VM {vm}") from error
+
     async def on_storage(self, act: str, path: str, token: str) -> Mapping[str, bool]:
         """One act of a storage proof in a directory."""
         found: Mapping[str, bool] = await self._run(
@@ -83,18 +104,18 @@ class HostProgram:
         )
         return found
 
-    async def _run(self, *words: str) -> Any:
+    async def _run(self, *words: str, within_s: float = _WITHIN_S) -> Any:
         """Ask for one verb. `Unreachable` where nobody answers, `Refused` where it refuses."""
         for word in words:
             if not _SAFE.fullmatch(word):
                 raise Invalid("program.argument", f"{word!r} is no argument for furlough-host.")
         async with self._turn:
             try:
-                async with asyncio.timeout(_WITHIN_S):
+                async with asyncio.timeout(within_s):
                     result = await self._ask(words)
             except TimeoutError as error:
                 self.close()
-                raise self._silence(f"no answer within {_WITHIN_S:.0f} s") from error
+                raise self._silence(f"no answer within {within_s:.0f} s") from error
             except (OSError, ValueError) as error:
                 self.close()
                 raise self._silence(f"its session broke ({error})") from error
@@ -103,6 +124,8 @@ class HostProgram:
         words_of_it = f"furlough-host on {self._host.name}: {result.get('message')}."
         if result.get("status") == _REFUSED:
             raise Refused("guard.refused", words_of_it)
+        if result.get("status") == _FAILED:
+            raise _Failed(str(result.get("message")), words_of_it)
         raise Unreachable("guard.missing", words_of_it)
 
     async def _ask(self, words: Sequence[str]) -> dict[str, Any]:
@@ -131,10 +154,23 @@ class HostProgram:
         )
 
     def close(self) -> None:
-        """End the session; the next request opens a new one."""
+        """Give the session up; the next request opens a new one. What can be killed may be only the
+        way to it; the program itself ends with its input."""
         session, self._session = self._session, None
-        if session is not None and session.returncode is None:
-            session.kill()
+        if session is not None and session.stdin is not None:
+            session.stdin.close()
+            with suppress(ProcessLookupError):
+                session.kill()
+
+    async def end(self) -> None:
+        """End the session and wait until nothing of it is left; a request under way fails."""
+        session = self._session
+        self.close()
+        if session is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_WITHIN_S), self._turn:
+                await session.communicate()
 
     def _way(self) -> Sequence[str]:
         """The command that runs furlough-host there."""

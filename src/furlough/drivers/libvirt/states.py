@@ -73,6 +73,8 @@ def presence_of(state: int) -> Presence:
 
 def why_of(state: int, reason: int) -> Why:
     """Why it is so."""
+    if state == libvirt.VIR_DOMAIN_CRASHED:
+        return Why.CRASHED
     return _WHY.get((state, reason), Why.UNKNOWN)
 
 

@@ -1,0 +1,350 @@
+"""The two grounds on which the stories about the Hypervisor port are told: the simulated cluster,
+and libvirt on two real hosts of a lab. Each has two hosts and two running VMs on the first."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from furlough.clock import RealClock
+from furlough.core.enrolment import (
+    DatastoreKind,
+    EnrolledDatastore,
+    EnrolledHost,
+    Enrolment,
+    Program,
+    Transport,
+)
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.inventory import Cluster, Disk, Nic
+from furlough.core.looks import Look
+from furlough.core.plan import Handover
+from furlough.errors import FurloughError
+from furlough.lab.blueprint import Options
+from furlough.lab.host import Host
+from furlough.lab.lab import Lab
+from furlough.lab.patience import unix_now
+from furlough.ports import Clock, Hypervisor, Marker, MigrationOrder
+from furlough.sim.clock import VirtualClock, run_virtually
+from furlough.sim.cluster import SimCluster, SimHost, SimVm
+from furlough.sim.hypervisor import SimHypervisor
+
+CLUSTER = ClusterName("c1")
+H1, H2 = HostName("h1"), HostName("h2")
+NOBODY = VmId("00000000-0000-4000-8000-000000000000")
+OPTIONS = Options(hosts=2, vms=2, on="h1", memory_mib=128, fill_percent=80)
+DATASTORE = EnrolledDatastore(
+    name="vms", cluster=CLUSTER, kind=DatastoreKind.NBD, address="10.0.0.1"
+)
+
+
+@dataclass(kw_only=True)
+class Ground(ABC):
+    """Hosts H1 and H2, with `vm` and `other` running on H1, and what may happen to them."""
+
+    hypervisor: Hypervisor
+    clock: Clock
+    vm: VmId
+    other: VmId
+    epoch: int = 10
+
+    @abstractmethod
+    def slow_down(self, host: HostName) -> None:
+        """From now on this host sends so slowly that a migration takes a minute or more."""
+
+    @abstractmethod
+    def speed_up(self, host: HostName) -> None:
+        """The link is as it was."""
+
+    @abstractmethod
+    def kill_daemon(self, host: HostName) -> None:
+        """The hypervisor's daemon dies; VMs live on."""
+
+    @abstractmethod
+    def freeze_daemon(self, host: HostName) -> None:
+        """It is there, takes what it is sent, and never answers."""
+
+    @abstractmethod
+    def revive_daemon(self, host: HostName) -> None:
+        """It answers again, killed or frozen."""
+
+    @abstractmethod
+    def make_transient(self) -> None:
+        """`vm` runs on without a definition."""
+
+    @abstractmethod
+    async def boot(self) -> None:
+        """Until the guests hear what they are asked."""
+
+    # --- what stories ask for --------------------------------------------------------------
+
+    def order(
+        self, *, handover: Handover = Handover.NORMAL, carries_definition: bool = True
+    ) -> MigrationOrder:
+        """`vm` from H1 to H2."""
+        return MigrationOrder(
+            vm=self.vm,
+            source=H1,
+            target=H2,
+            handover=handover,
+            carries_definition=carries_definition,
+            waives_storage_check=False,
+            operation=OperationId("op-1"),
+            epoch=self.epoch,
+        )
+
+    def marker(
+        self, *admit: VmId, epoch: int | None = None, controller: str = "conformance"
+    ) -> Marker:
+        """A marker of ours."""
+        return Marker(
+            operation=OperationId("op-1"),
+            epoch=self.epoch if epoch is None else epoch,
+            controller=controller,
+            admit=admit,
+        )
+
+    async def look(self, host: HostName, vm: VmId | None = None) -> Look:
+        """What this host says of `vm`."""
+        return await self.hypervisor.look(host, vm or self.vm)
+
+    async def until(
+        self, holds: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 60
+    ) -> None:
+        """Ask until it is so."""
+        began = self.clock.monotonic()
+        while not await holds():
+            assert self.clock.monotonic() - began < timeout_s, f"in vain waited for {what}"
+            await self.clock.sleep(0.05)
+
+    @asynccontextmanager
+    async def migrating(self, order: MigrationOrder) -> AsyncIterator[asyncio.Task[object]]:
+        """A migration that is copying memory, over a slow link; aborted at the end, if need be."""
+        self.slow_down(order.source)
+        call: asyncio.Task[object] = asyncio.create_task(self.hypervisor.migrate_live(order))
+
+        async def copies() -> bool:
+            assert not call.done(), call.result()
+            return await self.hypervisor.progress(order.source, order.vm) is not None
+
+        try:
+            await self.until(copies, "memory to be copied")
+            yield call
+        finally:
+            self.speed_up(order.source)
+            with suppress(FurloughError):
+                if not call.done():
+                    await self.hypervisor.abort(order.source, order.vm)
+                if not call.cancelled():
+                    await call
+
+
+Story = Callable[[Ground], Awaitable[None]]
+Teller = Callable[[Story], None]
+
+
+# --- the simulator -------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class SimulatedGround(Ground):
+    """Nothing is real, time least of all."""
+
+    cluster: SimCluster
+
+    def slow_down(self, host: HostName) -> None:
+        self.cluster.slow_down(host, factor=0.0001)
+
+    def speed_up(self, host: HostName) -> None:
+        self.cluster.slow_down(host, factor=1.0)
+
+    def kill_daemon(self, host: HostName) -> None:
+        self.cluster.kill_daemon(host)
+
+    def freeze_daemon(self, host: HostName) -> None:
+        self.cluster.hosts[host].is_reachable = False
+
+    def revive_daemon(self, host: HostName) -> None:
+        self.cluster.hosts[host].is_reachable = True
+        if not self.cluster.hosts[host].has_daemon:
+            self.cluster.start_daemon(host)
+
+    def make_transient(self) -> None:
+        self.cluster.hosts[H1].copies[self.vm].is_persistent = False
+
+    async def boot(self) -> None:
+        """They heard from the first moment."""
+
+
+def tell_on_simulator(story: Story) -> None:
+    """A fresh cluster for every story."""
+
+    async def play() -> None:
+        clock = VirtualClock()
+        hosts = [
+            SimHost(name=name, uuid=f"uuid-of-{name}", networks=frozenset({"vms"}))
+            for name in (H1, H2)
+        ]
+        cluster = SimCluster(clock, hosts)
+        vms = [_simulated_vm(number) for number in (1, 2)]
+        for vm in vms:
+            cluster.put(H1, vm)
+        try:
+            await story(
+                SimulatedGround(
+                    hypervisor=SimHypervisor(cluster),
+                    clock=clock,
+                    vm=vms[0].id,
+                    other=vms[1].id,
+                    cluster=cluster,
+                )
+            )
+        finally:
+            await cluster.stop_background()
+
+    run_virtually(play())
+
+
+def _simulated_vm(number: int) -> SimVm:
+    return SimVm(
+        id=VmId(f"{number}0000000-0000-4000-8000-000000000000"),
+        name=f"vm{number}",
+        memory_mib=OPTIONS.memory_mib,
+        memory_used_mib=100,
+        disks=(Disk(target="vda", source=f"nbd://10.0.0.1/vm{number}", datastore="vms"),),
+        nics=(Nic(network="vms"),),
+    )
+
+
+# --- libvirt in a lab -----------------------------------------------------------------------------
+
+_SLOW_MBIT_S = 6
+
+
+@dataclass(kw_only=True)
+class LabGround(Ground):
+    """Real QEMU under two real libvirtds."""
+
+    lab: Lab
+    started: float
+
+    def slow_down(self, host: HostName) -> None:
+        self.lab.host(host).set_rate(_SLOW_MBIT_S)
+
+    def speed_up(self, host: HostName) -> None:
+        self.lab.host(host).set_rate(None)
+
+    def kill_daemon(self, host: HostName) -> None:
+        self.lab.host(host).kill_daemon()
+
+    def freeze_daemon(self, host: HostName) -> None:
+        self.lab.host(host).freeze_daemon()
+
+    def revive_daemon(self, host: HostName) -> None:
+        _revive(self.lab.host(host))
+
+    def make_transient(self) -> None:
+        self.lab.host(H1).virsh("undefine", self.vm)
+
+    async def boot(self) -> None:
+        await asyncio.to_thread(self.lab.wait_for_guests, since=self.started)
+
+
+def teller_in(lab: Lab) -> Teller:
+    """Tells stories in this lab, one after another; each begins as the first one did."""
+
+    def tell(story: Story) -> None:
+        asyncio.run(_play(lab, story))
+
+    return tell
+
+
+async def _play(lab: Lab, story: Story) -> None:
+    # Imported where it is needed: libvirt's Python binding is an extra.
+    from furlough.drivers.libvirt.hypervisor import LibvirtHypervisor  # noqa: PLC0415
+
+    started = unix_now()
+    await asyncio.to_thread(put_back, lab)
+    clock = RealClock()
+    hypervisor = LibvirtHypervisor(clock)
+    await hypervisor.enrol(_enrolment(lab))
+    vms = [VmId(plan.uuid) for plan in lab.blueprint.vms]
+    try:
+        await story(
+            LabGround(
+                hypervisor=hypervisor,
+                clock=clock,
+                vm=vms[0],
+                other=vms[1],
+                lab=lab,
+                started=started,
+            )
+        )
+    finally:
+        for host in lab.hosts:
+            await asyncio.to_thread(_revive, host)
+        await hypervisor.close()
+
+
+def put_back(lab: Lab) -> None:
+    """Both VMs running on H1 and nowhere else, defined there, without autostart; no guard, no
+    memory of epochs; links and daemons well."""
+    h1, h2 = lab.host(H1), lab.host(H2)
+    for host in (h1, h2):
+        _revive(host)
+        host.restore_link()
+        for path in (host.directory / "furlough-host").glob("*"):
+            path.unlink()
+    for vm in h2.vms("--all"):
+        _erase(h2, vm)
+    for plan in lab.blueprint.vms:
+        h1.virsh("define", str(h1.directory / f"{plan.name}.xml"))
+        h1.virsh("autostart", "--disable", plan.name)
+        if h1.virsh("domstate", "--reason", plan.name).split()[0] == "paused":
+            h1.virsh("destroy", plan.name)
+        if plan.name not in h1.vms():
+            h1.virsh("start", plan.name)
+
+
+def _revive(host: Host) -> None:
+    host.thaw_daemon()
+    if not host.daemon():
+        host.start_daemon()
+
+
+def _erase(host: Host, vm: str) -> None:
+    if vm in host.vms():
+        host.virsh("destroy", vm)
+    if vm in host.vms("--all"):
+        host.virsh("undefine", vm)
+
+
+def _enrolment(lab: Lab) -> Enrolment:
+    """What the lab's own configuration says."""
+    return Enrolment(
+        clusters=[Cluster(name=CLUSTER)],
+        datastores=[
+            EnrolledDatastore(
+                name="vms",
+                cluster=CLUSTER,
+                kind=DatastoreKind.NBD,
+                address=lab.blueprint.switch_address,
+            )
+        ],
+        hosts=[
+            EnrolledHost(
+                name=HostName(host.name),
+                cluster=CLUSTER,
+                address=host.address,
+                transport=Transport.TCP,
+                migration_address=host.address,
+                datastores=("vms",),
+                program=Program.NAMESPACE,
+                namespace=f"{lab.name}/{host.name}",
+            )
+            for host in lab.hosts
+        ],
+    )
