@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from furlough.errors import Refused
@@ -41,6 +42,7 @@ def check(options: Options) -> None:
     """Refused, with the remedy, unless this machine can run such a lab."""
     check_user(os.geteuid())
     check_packages(missing_packages(PLAIN_ENVIRONMENT["PATH"]))
+    check_binding()
     check_devices(options)
     check_memory(options)
 
@@ -63,6 +65,16 @@ def check_packages(missing: list[str]) -> None:
             "A lab needs programs that are not installed here.",
             remedy=f"apt-get install --no-install-recommends {' '.join(missing)}",
             packages=missing,
+        )
+
+
+def check_binding() -> None:
+    """Refused where our own daemon could not speak to libvirt."""
+    if find_spec("libvirt") is None:
+        raise Refused(
+            "lab.no_binding",
+            "libvirt's Python binding is not installed beside furlough.",
+            remedy="pip install 'furlough[libvirt]'; it is built where libvirt-dev is installed.",
         )
 
 
