@@ -6,7 +6,7 @@ PYTHON ?= python3
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-static lab dev bench openapi docs clean
+.PHONY: help demo test coverage check check-static lab dev bench openapi docs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,8 +14,11 @@ help: ## This list
 demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brought back
 	@$(BIN)/furlough demo
 
-test: $(VENV)/installed-test check-static ## Everything: format, lint, types, imports, all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, types, imports, all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+coverage: $(VENV)/installed-test ## Every line of the core is run by the core's own tests
+	$(BIN)/python -m pytest tests/core --cov=furlough.core --cov-report= --cov-fail-under=100
 
 check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
 	$(BIN)/python -m pytest -m "not lab and not postgres and not long"

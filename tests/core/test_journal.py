@@ -32,7 +32,7 @@ from furlough.core.journal import (
     fold,
 )
 from furlough.core.looks import Presence
-from furlough.core.operation import Act, Evidence, Operation, Outcome, RosterEntry
+from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome, RosterEntry
 from furlough.core.plan import Before, Method, OperationKind
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState, Power, StepState
@@ -598,3 +598,19 @@ def test_an_operation_cannot_be_accepted_twice() -> None:
     again: OperationAccepted = accepted(PLAN)
     with pytest.raises((Conflict, Bug)):
         after(after(running(PLAN), SUCCEEDED), again)
+
+
+def test_an_attempt_that_was_never_made_is_no_progress_of_an_operation_that_keeps_dying() -> None:
+    """F017: die in the call, settle at home, try again, for ever, would never be noticed."""
+    operation = after(running(PLAN), STARTED, CLAIMED, CLAIMED)
+    assert operation.crashes == 2
+    failed = StepFailed(
+        step=STARTED.step, failure=Failure(code="hypervisor.lost", message=""), counts=False
+    )
+    assert after(operation, failed).crashes == 2
+    assert after(operation, replace(failed, counts=True)).crashes == 0
+
+
+def test_an_attempt_remembers_how_its_vm_was_seen_before_it() -> None:
+    operation = after(running(PLAN), replace(STARTED, was_paused=True))
+    assert operation.step(STARTED.step).attempts[-1].was_paused

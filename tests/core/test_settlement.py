@@ -794,3 +794,19 @@ def test_when_a_look_was_taken_and_whether_autostart_is_set_do_not_change_the_ru
 ) -> None:
     other = replace(source, has_autostart=not source.has_autostart, is_persistent=False)
     assert rule(other, target, trail) == rule(source, target, trail)
+
+
+@pytest.mark.parametrize("why", [Why.UNKNOWN, Why.FAILED, Why.SHUTDOWN])
+def test_a_source_that_is_off_for_a_reason_nobody_knows_may_have_run_on(why: Why) -> None:
+    """The finish answer was lost, the source ran on for an hour, then its host was restarted:
+    the target's paused copy is an hour older than the disks."""
+    lost = Trail(call=Call.UNKNOWN, handover=Handover.HELD)
+    ruling = rule(_source(SHUT_OFF, why), _target(PAUSED, Why.USER), lost)
+    assert (ruling.conclusion, ruling.code) == (Conclusion.ASK, "migration.stale_target")
+
+
+def test_a_source_that_is_off_after_a_migration_that_came_back_well_did_not_run_on() -> None:
+    """Its daemon was restarted a moment later and has forgotten the reason."""
+    done = Trail(call=Call.DONE, handover=Handover.HELD)
+    ruling = rule(_source(SHUT_OFF, Why.UNKNOWN), _target(PAUSED, Why.USER), done)
+    assert ruling.act is Act.RESUME_TARGET

@@ -186,6 +186,7 @@ def test_a_call_given_up_before_a_thread_was_free_is_never_made() -> None:
         second = asyncio.create_task(workers.call(lambda: made.append("second")))
         await asyncio.sleep(0)
         second.cancel()
+        await asyncio.wait([second])
         go.set()
         await first
         await workers.call(lambda: made.append("third"))
@@ -242,3 +243,33 @@ def test_a_look_tells_running_from_paused_from_off_from_unknown() -> None:
         assert seen(NOBODY) == (Presence.ABSENT, False, False)
     finally:
         handle.close()
+
+
+def test_a_host_that_never_lets_us_in_holds_up_nothing_but_calls_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F040: the attempt to connect hangs. Whoever gives up must not wait for it on the event loop,
+    and must not start another one that would hang as well."""
+    attempts, let_in = [], threading.Event()
+    real_open = libvirt.open
+
+    def hang(uri: str) -> Any:
+        attempts.append(uri)
+        let_in.wait()
+        return real_open(uri)
+
+    monkeypatch.setattr(libvirt, "open", hang)
+    monkeypatch.setattr(connection, "_OPENING_S", 0.05)
+
+    async def story(link: Any) -> None:
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                await link.control(lambda handle: handle, what="the handle", within_s=0.2)
+        assert len(attempts) == 1
+        let_in.set()
+        assert await link.control(lambda handle: handle.getType(), what="its kind") == "TEST"
+
+    try:
+        with_link(story)
+    finally:
+        let_in.set()

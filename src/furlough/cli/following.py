@@ -39,6 +39,7 @@ FOR_A_PERSON = frozenset(
         "bug",
         "crash_loop",
         "host.refills",
+        "migration.act_failed",
         "migration.both_paused",
         "migration.postcopy_failed",
         "migration.stale_source",

@@ -128,11 +128,13 @@ class PlanExtended:
 
 @dataclass(frozen=True, kw_only=True)
 class StepStarted:
-    """The intent: from now on its effect may be on the world."""
+    """The intent: from now on its effect may be on the world. `was_paused`: so the VM was seen
+    just before, and so it has to arrive."""
 
     step: int
     target: HostName | None
     epoch: int
+    was_paused: bool = False
     kind: Literal["step_started"] = "step_started"
 
 
@@ -390,8 +392,11 @@ def _step_changed(event: StepEvent, operation: Operation, at: datetime) -> Opera
         _change_step(event, operation.steps[index], at),
         *operation.steps[index + 1 :],
     )
-    # An outcome shows that we live: crashes are counted in a row, without progress between.
+    # An outcome shows that we live: crashes are counted in a row, without progress between. An
+    # attempt that was not made because we died is none.
     progressed = not isinstance(event, StepStarted | StepActed)
+    if isinstance(event, StepFailed) and not event.counts:
+        progressed = False
     return replace(operation, steps=steps, crashes=0 if progressed else operation.crashes)
 
 
@@ -403,7 +408,9 @@ def _change_step(event: object, step: Step, at: datetime) -> Step:
 
 @_change_step.register
 def _started(event: StepStarted, step: Step, at: datetime) -> Step:
-    attempt = Attempt(target=event.target, epoch=event.epoch, started_at=at)
+    attempt = Attempt(
+        target=event.target, epoch=event.epoch, started_at=at, was_paused=event.was_paused
+    )
     return replace(
         step,
         state=advance(step.state, StepState.STARTED),

@@ -75,6 +75,7 @@ class Attempt:
     ended_at: datetime | None = None
     failure: Failure | None = None
     counts: bool = True
+    was_paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

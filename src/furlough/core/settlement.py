@@ -209,14 +209,24 @@ def _source_gone(source: Look, target: Look, trail: Trail) -> Ruling:
     if target.job is Job.INCOMING or (target.has_process and target.presence is Presence.ABSENT):
         return _wait("the target is not ready yet")
     if target.presence is Presence.PAUSED:
-        if source.why in _STOPPED and Act.POWER_OFF_SOURCE not in trail.acts:
-            return _ask(
-                "migration.stale_target",
-                f"{_STOPPED[source.why][1]}, after it had run on at home; the target's paused "
-                "copy is older than its disks",
-            )
-        return _complete_on_target(target, trail)
+        return _held_on_target(source, target, trail)
     return _nowhere(source, trail)
+
+
+def _held_on_target(source: Look, target: Look, trail: Trail) -> Ruling:
+    """The target waits, the source is off or rid of it. Only "migrated" says that it did not run
+    on there: after a restart of the source's host or daemon nobody knows why it is off."""
+    went_away = source.presence is Presence.ABSENT or source.why is Why.MIGRATED
+    is_ours = Act.POWER_OFF_SOURCE in trail.acts
+    is_told = trail.call is Call.DONE and source.why is Why.UNKNOWN
+    if went_away or is_ours or is_told:
+        return _complete_on_target(target, trail)
+    why = _STOPPED.get(source.why)
+    return _ask(
+        "migration.stale_target",
+        f"{why[1] if why else 'it is off on the source'}, where it may have run on; the target's "
+        "paused copy is then older than its disks",
+    )
 
 
 def _complete_on_target(target: Look, trail: Trail) -> Ruling:

@@ -59,11 +59,28 @@ class Ledger:
         code: no longer."""
         if self.operation.is_final:
             return
-        if not code:
-            if self._waits.pop(step, None) is not None and not self._waits:
-                await self.record(OperationUnblocked())
-        elif self._waits.get(step) != (code, words):
+        before = self._waits.get(step)
+        if before == ((code, words) if code else None):
+            return
+        if code:
             self._waits[step] = (code, words)
+        else:
+            del self._waits[step]
+        try:
+            await self._tell_the_worst()
+        except BaseException:
+            self._waits.pop(step, None)
+            raise
+
+    async def _tell_the_worst(self) -> None:
+        """Of several steps that wait, the operation tells the one that matters most."""
+        if not self._waits:
+            await self.record(OperationUnblocked())
+            return
+        code, words = min(
+            (wait for _, wait in sorted(self._waits.items())), key=lambda wait: _rank(wait[0])
+        )
+        if (self.operation.code, self.operation.waiting_for) != (code, words):
             await self.record(OperationBlocked(code=code, waiting_for=words))
 
     async def _try(self, events: tuple[Event, ...], terms: Terms | None) -> bool:
@@ -104,3 +121,10 @@ class Ledger:
     def _tell(self) -> None:
         self.changed.set()
         self._notifier.notify()
+
+
+def _rank(code: str) -> int:
+    """Two copies first, then what else is wrong with a migration, then all the rest."""
+    if code == "vm.two_copies":
+        return 0
+    return 1 if code.startswith("migration.") else 2

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from furlough.core.admission import terms_of
+from furlough.core.handover import handover_of
 from furlough.core.ids import HostName, VmId
 from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.looks import Job, Look, Presence, Why
@@ -20,7 +21,7 @@ from furlough.core.operation import Act, Evidence, Failure, Outcome, Step
 from furlough.core.plan import Handover
 from furlough.core.retry import retry_at
 from furlough.core.settlement import Call, Conclusion, Trail
-from furlough.core.states import OperationState, Power, StepState
+from furlough.core.states import OperationState, StepState
 from furlough.engine.ledger import Ledger
 from furlough.engine.settling import Dispute, Settled, Voice
 from furlough.engine.work import Work
@@ -55,6 +56,9 @@ class Migration:
             raise Bug("plan.incomplete", f"{self._step.id} moves nothing from nowhere.")
         self._vm: VmId = planned.vm
         self._source: HostName = planned.source
+        # As it is just before the start: its owner may have changed it since it was planned.
+        self._seen: Look | None = None
+        self._is_held = planned.handover is Handover.HELD
 
     @property
     def _step(self) -> Step:
@@ -83,7 +87,9 @@ class Migration:
                 return  # Its outcome came first: there is nothing left to abort.
         while self._step.state is StepState.STARTED:
             with suppress(FurloughError):  # Not begun yet, or over: the settling tells which.
-                await self._work.hypervisor.abort(self._source, self._vm)
+                look = await self._work.hypervisor.look(self._source, self._vm)
+                if look.job is Job.OUTGOING:
+                    await self._work.hypervisor.abort(self._source, self._vm)
             await self._work.clock.sleep(_ABORT_AGAIN_S)
 
     async def _is_ready(self, target: HostName) -> bool:
@@ -117,12 +123,21 @@ class Migration:
                 target.host, "target.refused", f"Something of this VM is on the target: {target}."
             )
             return False
+        self._seen = source
         return True
 
     async def _start(self, target: HostName) -> bool:
         """Write the intent, where slots, room and the target's mode allow it."""
         inventory = await self._work.observer.inventory()
-        intent = StepStarted(step=self._number, target=target, epoch=self._ledger.operation.epoch)
+        for vm in inventory.running_copies_of(self._vm):
+            # Disks and proofs may have changed since the plan: never less careful than now.
+            self._is_held = self._is_held or handover_of(vm, inventory) is Handover.HELD
+        intent = StepStarted(
+            step=self._number,
+            target=target,
+            epoch=self._ledger.operation.epoch,
+            was_paused=self._seen is not None and self._seen.presence is Presence.PAUSED,
+        )
         try:
             await self._ledger.record_if_unchanged(intent, terms=terms_of(inventory, [target]))
         except Stale:
@@ -166,8 +181,10 @@ class Migration:
             vm=self._vm,
             source=self._source,
             target=target,
-            handover=planned.handover,
-            carries_definition=planned.before.is_persistent,
+            handover=Handover.HELD if self._is_held else Handover.NORMAL,
+            carries_definition=planned.before.is_persistent
+            if self._seen is None
+            else self._seen.is_persistent,
             waives_storage_check=planned.waives_storage_check,
             operation=self._ledger.operation.id,
             epoch=self._ledger.operation.epoch,
@@ -196,7 +213,7 @@ class Migration:
         trail = Trail(
             call=result.call,
             handover=planned.handover,
-            was_paused=planned.before.power is Power.PAUSED,
+            was_paused=self._step.attempts[-1].was_paused,
             acts=frozenset(self._step.acts),
         )
         voice = Voice(announce=self._announce, wait=self._wait, follow=self._follow)
@@ -219,7 +236,7 @@ class Migration:
                 step=self._number,
                 outcome=Outcome.MOVED,
                 where=settled.target.host,
-                downtime_ms=_downtime_ms(settled, report, self._step.planned.handover),
+                downtime_ms=_downtime_ms(settled, report, is_held=self._is_held),
                 sent_mib=report.sent_mib,
                 evidence=settled.evidence,
                 notes=(*report.notes, *notes),
@@ -236,7 +253,8 @@ class Migration:
             if before.has_autostart and not settled.target.has_autostart:
                 await self._announce(Act.SET_AUTOSTART, settled.target.host, "it had autostart")
                 await hypervisor.set_autostart(settled.target.host, vm, on=True)
-            if settled.source.presence is Presence.SHUT_OFF:
+            # Never the last definition that there is.
+            if settled.source.presence is Presence.SHUT_OFF and settled.target.is_persistent:
                 await self._announce(
                     Act.UNDEFINE_SOURCE, self._source, "its definition was left on the source"
                 )
@@ -368,11 +386,11 @@ def _failure(error: FurloughError) -> Failure:
     return Failure(code=error.code, message=error.message, remedy=error.remedy)
 
 
-def _downtime_ms(settled: Settled, report: MigrationReport, handover: Handover) -> int | None:
+def _downtime_ms(settled: Settled, report: MigrationReport, *, is_held: bool) -> int | None:
     """The pause: by our own clock where we ended it, else as the hypervisor measured it."""
     if settled.resumed_at is not None and report.stopped_at is not None:
         return round(1000 * (settled.resumed_at - report.stopped_at))
-    if handover is Handover.HELD:
+    if is_held:
         return None
     return report.downtime_ms
 

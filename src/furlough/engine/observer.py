@@ -58,7 +58,10 @@ class Observer:
 
     async def _listen(self) -> None:
         async for hint in self._hypervisor.hints():
-            await self.refresh([hint.host])
+            try:
+                await self.refresh([hint.host])
+            except* FurloughError as errors:
+                log.warning("facts not refreshed", because=str(errors.exceptions[0]))
 
     async def refresh(self, hosts: Iterable[HostName] | None = None) -> None:
         """Ask these hosts, or all, side by side. One that does not answer is marked silent."""
@@ -76,13 +79,14 @@ class Observer:
         before = self._sights.get(name, _Sight())
         try:
             facts = await self._hypervisor.observe(name)
-        except FurloughError as error:
-            self._sights[name] = replace(before, silent_because=error.message)
+        except Exception as error:  # noqa: BLE001  # one host's strange answer stops no other
+            because = error.message if isinstance(error, FurloughError) else repr(error)
+            self._sights[name] = replace(before, silent_because=because)
             if not before.silent_because:
-                log.warning("host silent", host=name, because=error.message)
+                log.warning("host silent", host=name, because=because)
             return
         because = _identity_trouble(enrolled, facts)
-        if not enrolled.uuid:
+        if not enrolled.uuid and enrolled in (await self._store.enrolment()).hosts:
             await self._store.enrol(Enrolment(hosts=[replace(enrolled, uuid=facts.uuid)]))
         self._sights[name] = _Sight(facts=facts, silent_because=because)
         if before.silent_because and not because:

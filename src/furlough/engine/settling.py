@@ -82,6 +82,7 @@ class Settler:
         """Returns when it is certain; while a person or a silent host is needed, it waits."""
         steadiness = _Steadiness(self._clock)
         resumed_at: float | None = None
+        failures = 0
         while True:
             source, target = await self._look(dispute)
             steadiness.note(source, target)
@@ -89,16 +90,21 @@ class Settler:
             if not steadiness.satisfies(ruling, self._window_s):
                 await self._clock.sleep(steadiness.pause_s)
                 continue
-            await voice.wait(steadiness.code_of(ruling), ruling.meaning)
+            if ruling.act is None or failures < _TELL_AFTER:
+                await voice.wait(steadiness.code_of(ruling), ruling.meaning)
             if ruling.act is not None:
                 if ruling.act not in trail.acts:
                     await voice.announce(ruling.act, _host_of(ruling.act, dispute), ruling.meaning)
                     trail = replace(trail, acts=trail.acts | {ruling.act})
                 steadiness.restart()
-                if await self._carry_out(ruling.act, dispute, target):
+                trouble = await self._carry_out(ruling.act, dispute, target)
+                if not trouble:
+                    failures = 0
                     if ruling.act is Act.RESUME_TARGET:
                         resumed_at = self._clock.monotonic()
                     continue
+                failures += 1
+                await _complain(ruling.act, failures, trouble, voice)
             elif ruling.conclusion is Conclusion.FOLLOW:
                 await voice.follow()
             elif ruling.conclusion not in _WAITING:
@@ -112,8 +118,9 @@ class Settler:
         )
         return source, target
 
-    async def _carry_out(self, act: Act, dispute: Dispute, target: Look) -> bool:
-        """Whether the hypervisor says that it is done. If not, the next look tells all the same."""
+    async def _carry_out(self, act: Act, dispute: Dispute, target: Look) -> str:
+        """Why the hypervisor says that it is not done, empty if it is. The next look tells all the
+        same."""
         host, vm, epoch = _host_of(act, dispute), dispute.vm, dispute.epoch
         try:
             if act in (Act.RESUME_TARGET, Act.RESUME_SOURCE):
@@ -129,14 +136,21 @@ class Settler:
                     await self._hypervisor.undefine(host, vm, epoch)
         except FurloughError as error:
             log.warning("act of settling failed", vm=vm, act=act.value, because=error.message)
-            return False
-        return True
+            return error.message
+        return ""
+
+
+async def _complain(act: Act, failures: int, trouble: str, voice: Voice) -> None:
+    """An act may fail for a moment; after some times in a row somebody has to know."""
+    if failures >= _TELL_AFTER:
+        await voice.wait("migration.act_failed", f"{act.value.replace('_', ' ')} fails: {trouble}")
 
 
 def _host_of(act: Act, dispute: Dispute) -> HostName:
     return dispute.target if act in _ON_TARGET else dispute.source
 
 
+_TELL_AFTER = 3
 _WAITING = frozenset({Conclusion.WAIT, Conclusion.ASK})
 _ON_TARGET = frozenset({Act.RESUME_TARGET, Act.REMOVE_TARGET})
 

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
 CONTROL_S = 15.0
+# How long a call waits for another one that is just connecting.
+_OPENING_S = 5.0
 _CONTROL_THREADS = 4
 _CALLS_PER_CONNECTION = 4
 _MOST_LONG_CALLS = 64
@@ -59,6 +61,7 @@ class Connection:
         self._handle: libvirt.virConnect | None = None
         self._callbacks: list[int] = []
         self.calls = 0
+        self.is_opening = False
 
     def use(self, work: Callable[[libvirt.virConnect], T]) -> T:
         """Run `work` on the open connection; a lost one is dropped for the next call."""
@@ -71,21 +74,40 @@ class Connection:
             raise
 
     def _open(self) -> libvirt.virConnect:
-        with self._lock:
+        if not self._lock.acquire(timeout=_OPENING_S):
+            raise Unreachable("hypervisor.lost", "An attempt to connect still hangs.")
+        try:
             if self._handle is not None and not self._handle.isAlive():
                 self._let_go()
             if self._handle is None:
+                self.is_opening = True
                 handle = libvirt.open(self._uri)
                 _keep_alive(handle)
                 self._callbacks = [] if self._on_open is None else self._on_open(handle)
                 self._handle = handle
             return self._handle
+        finally:
+            self.is_opening = False
+            self._lock.release()
 
     def drop(self, handle: libvirt.virConnect | None = None) -> None:
-        """Forget the connection. It closes when the last call on it has ended."""
+        """Forget the connection. It closes when the last call on it has ended. Never waits: while
+        somebody tries to connect, a thread of its own does."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._forget(handle)
+            finally:
+                self._lock.release()
+        else:
+            threading.Thread(target=self._forget_later, args=(handle,), daemon=True).start()
+
+    def _forget_later(self, handle: libvirt.virConnect | None) -> None:
         with self._lock:
-            if self._handle is not None and (handle is None or self._handle is handle):
-                self._let_go()
+            self._forget(handle)
+
+    def _forget(self, handle: libvirt.virConnect | None) -> None:
+        if self._handle is not None and (handle is None or self._handle is handle):
+            self._let_go()
 
     def _let_go(self) -> None:
         """In a thread of its own: a host that does not answer keeps whoever closes waiting."""
@@ -139,8 +161,9 @@ class HostLink:
             async with asyncio.timeout(within_s):
                 return await workers.call(lambda: connection.use(work))
         except TimeoutError as error:
-            # The thread may hang for ever on it: leave both behind.
-            if self._control == (connection, workers):
+            # The thread may hang for ever on it: leave both behind. But not while it is still
+            # connecting: another attempt would hang as well, and so on.
+            if self._control == (connection, workers) and not connection.is_opening:
                 connection.drop()
                 workers.close()
                 self._control = self._new_control()

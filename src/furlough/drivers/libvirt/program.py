@@ -119,6 +119,9 @@ class HostProgram:
             except (OSError, ValueError) as error:
                 self.close()
                 raise self._silence(f"its session broke ({error})") from error
+            except asyncio.CancelledError:
+                self.close()  # Else the next question would read the answer to this one.
+                raise
         if "answer" in result:
             return result["answer"]
         words_of_it = f"furlough-host on {self._host.name}: {result.get('message')}."
