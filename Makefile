@@ -15,7 +15,8 @@ demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brough
 	@$(BIN)/furlough demo
 
 test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, types, imports, all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m lab
+	$(BIN)/python -m pytest -m "not lab" -n 2
 
 coverage: $(VENV)/installed-test ## Every line of the core is run by the core's own tests
 	$(BIN)/python -m pytest tests/core --cov=furlough.core --cov-report= --cov-fail-under=100

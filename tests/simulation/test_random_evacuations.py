@@ -29,7 +29,7 @@ KINDS = {
 @pytest.mark.long
 @pytest.mark.timeout(0)
 def test_no_random_evacuation_breaks_a_promise() -> None:
-    # Beside the lab, whose guests are to be left their processor.
+    # Beside the other worker's tests, which have time limits.
     beside_others = "PYTEST_XDIST_WORKER" in os.environ
     with ProcessPoolExecutor(
         max_workers=max(1, (os.cpu_count() or 1) - beside_others),
