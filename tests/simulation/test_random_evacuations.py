@@ -29,11 +29,9 @@ KINDS = {
 @pytest.mark.long
 @pytest.mark.timeout(0)
 def test_no_random_evacuation_breaks_a_promise() -> None:
-    # Beside the other worker's tests, which have time limits.
-    beside_others = "PYTEST_XDIST_WORKER" in os.environ
     with ProcessPoolExecutor(
-        max_workers=max(1, (os.cpu_count() or 1) - beside_others),
         mp_context=get_context("spawn"),
+        # Other tests that run beside it have time limits.
         initializer=os.nice,
         initargs=(10,),
     ) as processes:
