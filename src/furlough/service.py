@@ -242,7 +242,6 @@ class Service:
             return known
         if options.timeout_s is None:
             options = replace(options, timeout_s=self._default_timeout_s)
-        check_timeout(options.timeout_s)
         check_hosts_free(hosts, await self._known(hosts))
         inventory = await self._fresh_inventory(hosts)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
@@ -265,7 +264,6 @@ class Service:
         """Bring the VMs home and put these hosts back into service."""
         if (known := await self._repeated(request)) is not None:
             return known
-        check_timeout(options.timeout_s)
         standings = await self._known(hosts)
         check_hosts_free(hosts, standings)
         for host in hosts:

@@ -25,7 +25,7 @@ from furlough.core.operation import (
     RosterEntry,
     Step,
 )
-from furlough.core.plan import OperationKind, Plan, PlannedStep
+from furlough.core.plan import Handover, OperationKind, Plan, PlannedStep
 from furlough.core.policy import CancelMode, Options
 from furlough.core.states import HostMode, OperationState, StepState, advance
 from furlough.errors import Bug, Conflict
@@ -129,12 +129,14 @@ class PlanExtended:
 @dataclass(frozen=True, kw_only=True)
 class StepStarted:
     """The intent: from now on its effect may be on the world. `was_paused`: so the VM was seen
-    just before, and so it has to arrive."""
+    just before, and so it has to arrive. `handover`: as facts allow it now, which may be less
+    than the plan thought."""
 
     step: int
     target: HostName | None
     epoch: int
     was_paused: bool = False
+    handover: Handover = Handover.NORMAL
     kind: Literal["step_started"] = "step_started"
 
 
@@ -409,7 +411,11 @@ def _change_step(event: object, step: Step, at: datetime) -> Step:
 @_change_step.register
 def _started(event: StepStarted, step: Step, at: datetime) -> Step:
     attempt = Attempt(
-        target=event.target, epoch=event.epoch, started_at=at, was_paused=event.was_paused
+        target=event.target,
+        epoch=event.epoch,
+        started_at=at,
+        was_paused=event.was_paused,
+        handover=event.handover,
     )
     return replace(
         step,

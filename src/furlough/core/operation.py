@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from furlough.core.ids import HostName, OperationId, StepId, VmId, step_id
 from furlough.core.looks import Look
-from furlough.core.plan import Before, Method, OperationKind, Plan, PlannedStep
+from furlough.core.plan import Before, Handover, Method, OperationKind, Plan, PlannedStep
 from furlough.core.policy import CancelMode, Options
 from furlough.core.states import OperationState, StepState, is_final
 
@@ -76,6 +76,7 @@ class Attempt:
     failure: Failure | None = None
     counts: bool = True
     was_paused: bool = False
+    handover: Handover = Handover.NORMAL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,17 +59,17 @@ class Ledger:
         code: no longer."""
         if self.operation.is_final:
             return
-        before = self._waits.get(step)
-        if before == ((code, words) if code else None):
-            return
+        before = dict(self._waits)
         if code:
             self._waits[step] = (code, words)
         else:
-            del self._waits[step]
+            self._waits.pop(step, None)
+        if self._waits == before:
+            return
         try:
             await self._tell_the_worst()
         except BaseException:
-            self._waits.pop(step, None)
+            self._waits = before  # It was not told: whoever waits says it again.
             raise
 
     async def _tell_the_worst(self) -> None:

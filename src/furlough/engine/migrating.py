@@ -58,7 +58,6 @@ class Migration:
         self._source: HostName = planned.source
         # As it is just before the start: its owner may have changed it since it was planned.
         self._seen: Look | None = None
-        self._is_held = planned.handover is Handover.HELD
 
     @property
     def _step(self) -> Step:
@@ -129,14 +128,17 @@ class Migration:
     async def _start(self, target: HostName) -> bool:
         """Write the intent, where slots, room and the target's mode allow it."""
         inventory = await self._work.observer.inventory()
-        for vm in inventory.running_copies_of(self._vm):
-            # Disks and proofs may have changed since the plan: never less careful than now.
-            self._is_held = self._is_held or handover_of(vm, inventory) is Handover.HELD
+        planned, copies = self._step.planned, inventory.running_copies_of(self._vm)
+        # Disks and proofs may have changed since the plan: as careful as the stricter of both.
+        is_held = planned.handover is Handover.HELD or any(
+            handover_of(vm, inventory) is Handover.HELD for vm in copies
+        )
         intent = StepStarted(
             step=self._number,
             target=target,
             epoch=self._ledger.operation.epoch,
             was_paused=self._seen is not None and self._seen.presence is Presence.PAUSED,
+            handover=Handover.HELD if is_held else Handover.NORMAL,
         )
         try:
             await self._ledger.record_if_unchanged(intent, terms=terms_of(inventory, [target]))
@@ -181,11 +183,12 @@ class Migration:
             vm=self._vm,
             source=self._source,
             target=target,
-            handover=Handover.HELD if self._is_held else Handover.NORMAL,
+            handover=self._step.attempts[-1].handover,
             carries_definition=planned.before.is_persistent
             if self._seen is None
             else self._seen.is_persistent,
-            waives_storage_check=planned.waives_storage_check,
+            waives_storage_check=planned.waives_storage_check
+            and self._step.attempts[-1].handover is planned.handover,
             operation=self._ledger.operation.id,
             epoch=self._ledger.operation.epoch,
         )
@@ -201,7 +204,7 @@ class Migration:
     # --- settling and verifying --------------------------------------------------------------
 
     async def _see_through(self, result: _Result, *, counts: bool) -> None:
-        planned, target = self._step.planned, self._step.target
+        attempt, target = self._step.attempts[-1], self._step.target
         if target is None:
             raise Bug("step.no_target", f"{self._step.id} was started without a target.")
         dispute = Dispute(
@@ -212,8 +215,8 @@ class Migration:
         )
         trail = Trail(
             call=result.call,
-            handover=planned.handover,
-            was_paused=self._step.attempts[-1].was_paused,
+            handover=attempt.handover,
+            was_paused=attempt.was_paused,
             acts=frozenset(self._step.acts),
         )
         voice = Voice(announce=self._announce, wait=self._wait, follow=self._follow)
@@ -236,7 +239,7 @@ class Migration:
                 step=self._number,
                 outcome=Outcome.MOVED,
                 where=settled.target.host,
-                downtime_ms=_downtime_ms(settled, report, is_held=self._is_held),
+                downtime_ms=_downtime_ms(settled, report, self._step.attempts[-1].handover),
                 sent_mib=report.sent_mib,
                 evidence=settled.evidence,
                 notes=(*report.notes, *notes),
@@ -386,11 +389,11 @@ def _failure(error: FurloughError) -> Failure:
     return Failure(code=error.code, message=error.message, remedy=error.remedy)
 
 
-def _downtime_ms(settled: Settled, report: MigrationReport, *, is_held: bool) -> int | None:
+def _downtime_ms(settled: Settled, report: MigrationReport, handover: Handover) -> int | None:
     """The pause: by our own clock where we ended it, else as the hypervisor measured it."""
     if settled.resumed_at is not None and report.stopped_at is not None:
         return round(1000 * (settled.resumed_at - report.stopped_at))
-    if is_held:
+    if handover is Handover.HELD:
         return None
     return report.downtime_ms
 
