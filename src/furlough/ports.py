@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -27,7 +27,9 @@ from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccept
 from furlough.core.looks import Look
 from furlough.core.operation import Operation
 from furlough.core.plan import Handover
+from furlough.core.probe import Probe
 from furlough.core.restore import Away
+from furlough.core.vm_policy import Words
 
 # --- the hypervisor ----------------------------------------------------------------------------
 
@@ -47,6 +49,8 @@ class HostFacts:
     """What one host says of itself and its VMs at one instant.
 
     `has_guard`: whether furlough-host answers there. `marker`: the marker it holds, if any.
+    `guard_trouble`: why its hook cannot be relied on; empty once it was seen to refuse, by this
+    daemon, since it started. `boot_id`: another one after every boot of the host.
     """
 
     host: HostName
@@ -60,6 +64,12 @@ class HostFacts:
     vms: tuple[Vm, ...]
     has_guard: bool
     marker: Marker | None
+    guard_trouble: str = ""
+    boot_id: str = ""
+    machines: frozenset[str] = frozenset()
+    emulator_version: int = 0
+    free_huge_pages: Mapping[int, int] = field(default_factory=dict)
+    numa_nodes: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +161,13 @@ class Hypervisor(Protocol):
 
     async def observe(self, host: HostName) -> HostFacts: ...
 
+    async def probe(self, host: HostName, peers: Sequence[HostName]) -> Probe:
+        """What only furlough-host can find out, and how the host reaches these peers."""
+
+    async def misfits(self, host: HostName, vms: Sequence[Vm]) -> Mapping[VmId, str]:
+        """What this host's hypervisor has against running these VMs of other hosts as they run
+        now (CPU, machine type), in words; those it would take are left out."""
+
     async def look(self, host: HostName, vm: VmId) -> Look:
         """The host's present answer about one VM, or a silent one. Never raises."""
 
@@ -179,6 +196,15 @@ class Hypervisor(Protocol):
     async def undefine(self, host: HostName, vm: VmId, epoch: int) -> None:
         """Remove the definition of a VM that is off; its disks stay."""
 
+    async def save(self, host: HostName, vm: VmId) -> None:
+        """Suspend a VM to a save image on its host; its next start goes on from there."""
+
+    async def set_policy(self, host: HostName, vm: VmId, words: Words) -> None:
+        """Write the policy that travels with a VM; the one that was there is replaced."""
+
+    async def change_medium(self, host: HostName, vm: VmId, drive: str, medium: str) -> None:
+        """Put a medium into a drive of a VM; an empty one takes out what is there."""
+
     async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None: ...
 
     async def prove_storage(
@@ -191,6 +217,20 @@ class Hypervisor(Protocol):
         """Durable on the host when it returns. Twice is harmless; a lower epoch is `Refused`."""
 
     async def lower_guard(self, host: HostName, marker: Marker) -> None: ...
+
+    async def prove_guard(self, host: HostName) -> str:
+        """Try whether the host's hook refuses a VM made for that, and lets another one pass where
+        no marker forbids it. Why it cannot be relied on, empty if it can."""
+
+    async def prepare(self, host: HostName) -> None:
+        """Install furlough-host and its hook there, beside whatever hook is there already."""
+
+    async def reboot(self, host: HostName, marker: Marker) -> None:
+        """Reboot the machine; furlough-host refuses unless it is guarded by this marker's
+        operation's maintenance, empty, and the epoch is not stale."""
+
+    async def power_off_host(self, host: HostName, marker: Marker) -> None:
+        """Switch the machine off, under the same conditions."""
 
     def hints(self) -> AsyncIterator[Hint]: ...
 

@@ -18,7 +18,14 @@ from furlough.core.states import HostMode
 from furlough.errors import Conflict, NotFound, Refused
 
 OWNS_HOSTS = frozenset(
-    {OperationKind.ENTER, OperationKind.EXIT, OperationKind.CORDON, OperationKind.UNCORDON}
+    {
+        OperationKind.ENTER,
+        OperationKind.EXIT,
+        OperationKind.CORDON,
+        OperationKind.UNCORDON,
+        OperationKind.REBOOT_HOST,
+        OperationKind.POWER_OFF_HOST,
+    }
 )
 
 

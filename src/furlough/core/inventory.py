@@ -9,15 +9,18 @@ twice: hiding that would hide the worst that can happen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
+from furlough.core.affinity import Rule
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.policy import ClusterPolicy
+from furlough.core.probe import Probe
 from furlough.core.states import Guard, HostMode, Power, Reachability
+from furlough.core.vm_policy import DEFAULT, VmPolicy, Words
 from furlough.errors import NotFound
 
 HOST_PASSTHROUGH = "host-passthrough"
@@ -33,10 +36,13 @@ class Proof(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Hosts among which a VM may be moved, with the policy they share."""
+    """Hosts among which a VM may be moved, with the policy they share. `vm_defaults`: what holds
+    for its VMs that say nothing else."""
 
     name: ClusterName
     policy: ClusterPolicy = field(default_factory=ClusterPolicy)
+    vm_defaults: Words = ()
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +55,31 @@ class Datastore:
     locked: Proof = Proof.UNKNOWN
 
 
+class DiskKind(StrEnum):
+    """What a drive is to its guest. Only media can be taken out of a drive."""
+
+    DISK = "disk"
+    CDROM = "cdrom"
+    FLOPPY = "floppy"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """One disk of a VM. `datastore` is None where no enrolled datastore holds its `source`."""
+    """One disk of a VM. `datastore` is None where no enrolled datastore holds its `source`.
+    `address`: the server it is read from over the network, empty if none."""
 
     target: str
     source: str
     datastore: str | None
     is_writable: bool = True
     size_mib: int = 0
+    kind: DiskKind = DiskKind.DISK
+    address: str = ""
+
+    @property
+    def is_medium(self) -> bool:
+        """Whether it can be taken out of its drive while the VM runs."""
+        return self.kind is not DiskKind.DISK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +90,27 @@ class Nic:
     mac: str = ""
 
 
+class Agent(StrEnum):
+    """The guest agent: there is no channel for one; there is, and nobody answers; it answers."""
+
+    NONE = "none"
+    SILENT = "silent"
+    CONNECTED = "connected"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vm:
     """One VM as its host describes it.
 
     `busy_with` names a job that runs on it (a migration, a backup, a block copy), empty if
     none. `is_arriving`: it is the copy that an incoming migration fills, and runs elsewhere.
-    `dirty_mib_s` and `working_set_mib` are None where nobody measured them. The VM's own
-    policy travels with it; what it does not say is the default.
+    `dirty_mib_s` and `working_set_mib` are None where nobody measured them.
+
+    `own_policy` is what travels with it, `policy` what holds for it with the defaults of its
+    cluster, `policy_troubles` what of its own words makes no sense. `hindrances`: traits that the
+    hypervisor refuses to migrate live, in words. `boot_files`: paths of its kernel, firmware and
+    the like, which its target needs too. `huge_page_kib`: the size of the huge pages that hold
+    its memory, None if ordinary ones do; `numa_nodes`: the nodes of the host it is bound to.
     """
 
     id: VmId
@@ -95,8 +130,21 @@ class Vm:
     is_arriving: bool = False
     dirty_mib_s: float | None = None
     working_set_mib: int | None = None
-    on_maintenance: str = "live"
-    is_ha: bool = False
+    own_policy: Words = ()
+    policy: VmPolicy = DEFAULT
+    policy_troubles: tuple[str, ...] = ()
+    machine: str = ""
+    agent: Agent = Agent.NONE
+    snapshots: int = 0
+    checkpoints: int = 0
+    has_managed_save: bool = False
+    has_tpm: bool = False
+    has_nvram: bool = False
+    boot_files: tuple[str, ...] = ()
+    hindrances: tuple[str, ...] = ()
+    huge_page_kib: int | None = None
+    numa_nodes: frozenset[int] = frozenset()
+    has_cpu_pins: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -105,8 +153,23 @@ class Vm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Intruder:
+    """Something that is on a host in maintenance and may not be: a VM or a process, in words."""
+
+    what: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Host:
-    """One host: what it is, what it can give, and how we stand with it."""
+    """One host: what it is, what it can give, and how we stand with it.
+
+    `has_guard`: furlough-host answers there; `guard_trouble`: why its hook cannot be relied on,
+    empty once it was seen to refuse. `probe`: what the last probe found, None before the first.
+    `addresses`: everything under which it is reached. `emulator_version`: major * 1,000,000 +
+    minor * 1,000 + release, 0 where unknown. `free_huge_pages`: by size in KiB.
+    `has_other_way_in`: besides the network there is a BMC or, as the operator says, another way.
+    """
 
     name: HostName
     uuid: str
@@ -125,6 +188,15 @@ class Host:
     link_mbit_s: int = 1000
     has_guard: bool = True
     silent_because: str = ""
+    guard_trouble: str = ""
+    probe: Probe | None = None
+    addresses: frozenset[str] = frozenset()
+    machines: frozenset[str] = frozenset()
+    emulator_version: int = 0
+    free_huge_pages: Mapping[int, int] = field(default_factory=dict)
+    numa_nodes: frozenset[int] = frozenset()
+    has_other_way_in: bool = True
+    intruders: tuple[Intruder, ...] = ()
 
     @property
     def is_connected(self) -> bool:
@@ -138,13 +210,17 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """All facts at one instant, with the look-ups everybody needs."""
+    """All facts at one instant, with the look-ups everybody needs. `misfits`: what a host's own
+    hypervisor says against running a VM as it runs now, where it was asked and said something.
+    `site_findings`: what the site's own probe commands say, as (code, subject, message)."""
 
     taken_at: datetime
     clusters: Sequence[Cluster]
     hosts: Sequence[Host]
     vms: Sequence[Vm]
     datastores: Sequence[Datastore] = ()
+    misfits: Mapping[tuple[HostName, VmId], str] = field(default_factory=dict)
+    site_findings: Sequence[tuple[str, str, str]] = ()
 
     def host(self, name: HostName) -> Host:
         """The host of this name; `NotFound` where there is none."""

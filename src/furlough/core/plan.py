@@ -30,18 +30,29 @@ class OperationKind(StrEnum):
     SHUT_DOWN_VM = "shut_down_vm"
     POWER_OFF_VM = "power_off_vm"
     MIGRATE_VM = "migrate_vm"
+    REBOOT_HOST = "reboot_host"
+    POWER_OFF_HOST = "power_off_host"
+    REMEDY_VM = "remedy_vm"
 
 
 class Method(StrEnum):
-    """What a step does. The first three concern a host, the others a VM."""
+    """What a step does, or what is done with a VM. The first five concern a host, the others a
+    VM; `cold` and `leave` are dispositions that no step carries out."""
 
     RAISE_GUARD = "raise_guard"
     CONFIRM_EMPTY = "confirm_empty"
     LOWER_GUARD = "lower_guard"
+    REBOOT_HOST = "reboot_host"
+    POWER_OFF_HOST = "power_off_host"
     LIVE = "live"
-    START = "start"
+    COLD = "cold"
+    SUSPEND = "suspend"
     SHUT_DOWN = "shut_down"
+    LEAVE = "leave"
+    START = "start"
     POWER_OFF = "power_off"
+    EJECT = "eject"
+    INSERT = "insert"
 
 
 class Handover(StrEnum):
@@ -66,7 +77,10 @@ class PlannedStep:
 
     `host` is the host whose maintenance (or whose VM) this is about; `targets` are ranked, a
     retry takes the next one; `load` is what the VM takes on its target; `admit` the VMs that a
-    raised guard lets pass; the estimates count from the start of the plan.
+    raised guard lets pass; `grace_s` how long a guest may take to shut down (0: as the request
+    says), `may_power_off` whether its power is cut after that; `drive` and `medium` the target
+    and source of a disk that is taken out or put back; the estimates count from the start of the
+    plan.
     """
 
     number: int
@@ -82,6 +96,10 @@ class PlannedStep:
     load: Load = NOTHING
     before: Before = field(default_factory=lambda: Before(power=Power.RUNNING))
     admit: tuple[VmId, ...] = ()
+    grace_s: float = 0.0
+    may_power_off: bool = False
+    drive: str = ""
+    medium: str = ""
     start_s: float = 0.0
     duration_s: float = 0.0
     downtime_ms: int = 0
@@ -142,7 +160,8 @@ class Plan:
 def _decisions(step: PlannedStep) -> list[object]:
     return [
         step.number, step.method, step.host, step.wave, step.vm, step.source, step.targets,
-        step.handover, step.waives_storage_check, step.admit,
+        step.handover, step.waives_storage_check, step.admit, step.grace_s, step.may_power_off,
+        step.drive, step.medium,
     ]  # fmt: skip
 
 

@@ -35,7 +35,8 @@ from furlough.core.plan import (
 )
 from furlough.core.prechecks import Assessment, movers
 
-GUARD_WAVE, MOVE_WAVE, LAST_WAVE = 0, 1, 2
+# VMs that are shut down or started do so in up to seven groups, between the moves and the end.
+GUARD_WAVE, MOVE_WAVE, FIRST_POWER_WAVE, LAST_POWER_WAVE, LAST_WAVE = 0, 1, 2, 8, 9
 
 
 def plan_enter(inventory: Inventory, hosts: Sequence[HostName], assessment: Assessment) -> Plan:

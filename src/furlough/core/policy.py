@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from furlough.core.ids import HostName
+from furlough.core.ids import HostName, VmId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,13 @@ class Limits:
     per_cluster: int = 8
 
 
+class Reserve(StrEnum):
+    """Room that has to be left in a cluster: none, or as much as losing one more host takes."""
+
+    NONE = "none"
+    N_PLUS_1 = "n+1"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClusterPolicy:
     """How full the hosts of a cluster may be, and how many may be away at once.
@@ -25,7 +32,8 @@ class ClusterPolicy:
     `memory_ceiling` is the share of a host's memory, less what is reserved for the host itself,
     that VMs may hold; `vcpu_overcommit` the vCPUs promised per processor; `max_hosts_away` the
     hosts that may be entering, in maintenance or exiting at the same time. `trusts_own_proofs`
-    waives the hypervisor's storage check where our own two proofs hold for every disk.
+    waives the hypervisor's storage check where our own two proofs hold for every disk. `severity`:
+    finding codes that weigh more or less here than usual, as (code, severity).
     """
 
     memory_ceiling: float = 0.9
@@ -33,6 +41,8 @@ class ClusterPolicy:
     max_hosts_away: int = 1
     trusts_own_proofs: bool = False
     limits: Limits = field(default_factory=Limits)
+    reserve: Reserve = Reserve.NONE
+    severity: tuple[tuple[str, str], ...] = ()
 
 
 class CancelMode(StrEnum):
@@ -53,10 +63,15 @@ class RestoreMode(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class EnterOptions:
     """How to enter maintenance. `timeout_s` of 0 or less: no timeout, None: the default one; no
-    targets: any host."""
+    targets: any host. `shut_down`: VMs that may be shut down where they cannot move live;
+    `override`: codes of blockers that the operator accepts, which takes a `reason`; `strict`:
+    codes that are blockers for whoever asks, whatever they are usually."""
 
     timeout_s: float | None = None
     target_hosts: tuple[HostName, ...] = ()
+    shut_down: tuple[VmId, ...] = ()
+    override: tuple[str, ...] = ()
+    strict: tuple[str, ...] = ()
     reason: str = ""
     ticket: str = ""
     purpose: str = ""

@@ -93,6 +93,6 @@ def vm_view(vm: Vm, away: Mapping[VmId, Away]) -> VmView:
         power=vm.power,
         vcpus=vm.vcpus,
         memory_mib=vm.memory_mib,
-        on_maintenance=vm.on_maintenance,
-        ha=vm.is_ha,
+        on_maintenance=vm.policy.on_maintenance.value,
+        ha=vm.policy.ha,
     )
