@@ -15,6 +15,9 @@ from furlough.errors import FurloughError
 from furlough.lab.lab import Lab
 from furlough.lab.patience import unix_now, wait_until
 
+# All guests of a lab, its daemons and the tests share the machine's processors.
+SHARED_MS = 3000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
@@ -125,14 +128,17 @@ class Fleet:
         return ran
 
     def check_witness(self, since: float, downtimes_ms: dict[str, int | None]) -> None:
-        """No guest ran twice at once, and none paused longer than was reported plus a second."""
+        """No guest ran twice at once, and none paused longer than was reported, and
+        than a guest may have to wait for a processor that all hosts of the lab share."""
         self.lab.wait_for_guests(since=unix_now())
         for report in self.lab.witness(since=since):
             assert report.doubles == (), f"{report.vm} ran twice at once: {report.doubles}"
             reported = downtimes_ms.get(report.vm)
             if reported is not None and report.longest_gap is not None:
                 gap = report.longest_gap.milliseconds
-                assert gap <= reported + 1000, f"{report.vm}: gap {gap} ms, reported {reported} ms"
+                assert gap <= reported + SHARED_MS, (
+                    f"{report.vm}: gap {gap} ms, reported {reported} ms"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

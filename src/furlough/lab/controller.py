@@ -79,6 +79,8 @@ class Controller:
             mark=self.site.mark,
             base=os.environ,
         )
+        # The child writes it, perhaps a moment after its parent has returned.
+        wait_until(lambda: number_in(pid_file) is not None, "the daemon's pid", timeout_s=10)
 
     def is_settled(self, port: int) -> bool:
         """Whether it is healthy, or will never be."""
