@@ -6,7 +6,7 @@ PYTHON ?= python3
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check check-static lab dev bench openapi docs clean
+.PHONY: help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,19 +16,22 @@ demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brough
 
 test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, types, imports, all tests
 	$(BIN)/python -m pytest -m lab
-	$(BIN)/python -m pytest -m "not lab" -n 2
+	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2
 
 coverage: $(VENV)/installed-test ## Every line of the core is run by the core's own tests
 	$(BIN)/python -m pytest tests/core --cov=furlough.core --cov-report= --cov-fail-under=100
 
 check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
-	$(BIN)/python -m pytest -m "not lab and not postgres and not long"
+	$(BIN)/python -m pytest -m "not lab and not lab_fault and not postgres and not long"
 
 check-static: $(VENV)/installed-test
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports | tail -n 1
+
+lab-faults: $(VENV)/installed-test ## As root: the whole matrix of faults on real hosts
+	$(BIN)/python -m pytest -m lab_fault
 
 lab: $(VENV)/installed ## As root: the journey on real hosts with real VMs
 	@PYTHON=$(BIN)/python scripts/lab-journey

@@ -1,0 +1,36 @@
+"""The matrix of faults on real hosts: `make lab-faults` runs all of it, `make test` those that
+are marked `lab` as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from furlough.lab.blueprint import Keepalive, Options
+from tests.lab.conftest import driven, own_name
+from tests.lab.fleet import Fleet
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder belongs to the matrix."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.lab_fault)
+
+
+@pytest.fixture(scope="session")
+def crowd(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts and a daemon; nine small VMs on the first. Silent peers are given up soon."""
+    options = Options(vms=9, on="h1", keepalive=Keepalive(interval_s=1, count=3))
+    yield from driven(own_name("q"), options, tmp_path_factory)
+
+
+@pytest.fixture
+def fleet(crowd: Fleet) -> Fleet:
+    """That fleet with everybody at home and in service, whatever the test before has left."""
+    crowd.bring_home("h1")
+    return crowd
