@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import footprint, overhead
+from bench import footprint, overhead, prechecks
 from bench.figures import Report
 from furlough import __version__
 from furlough.clock import RealClock
@@ -21,6 +21,7 @@ from furlough.clock import RealClock
 BENCHMARKS: Mapping[str, Callable[[], Report]] = {
     "C1": overhead.run,
     "E1": footprint.run,
+    "P1": prechecks.run,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -34,6 +34,7 @@ from furlough.wire.enrolment import DatastoreView
 from furlough.wire.facts import ClusterView, HostView, VmView
 from furlough.wire.operations import EntryView, LogLineView, OperationView
 from furlough.wire.plans import ExitCheckView, PlanView, ReportView
+from furlough.wire.remedies import AppliedView, PreparedView
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -49,6 +50,8 @@ _KINDS: Mapping[str, type[FurloughError]] = {
 }
 _JSON = "application/json"
 _TIMEOUT_S = 60.0
+# A program is copied to a host, its daemon told, and VMs are tried there.
+_PREPARE_TIMEOUT_S = 300.0
 # The stream speaks at least every 15 s; a silence longer than that is a dead connection.
 _SILENCE_S = 40.0
 
@@ -143,6 +146,11 @@ class Client:
             )
         return next((vm for vm in found if vm.power != "shut_off"), found[0])
 
+    def set_policy(self, vm: str, policy: Mapping[str, Any]) -> VmView:
+        """Change what travels with a VM, by UUID; None takes a setting away."""
+        path = f"/vms/{parse_vm_id(vm)}"
+        return self._one(VmView, "PATCH", path, {"policy": policy})
+
     # --- enrolling -------------------------------------------------------------------------
 
     def apply(self, tables: Mapping[str, Any]) -> None:
@@ -166,6 +174,24 @@ class Client:
     def check(self, hosts: list[str], options: Mapping[str, Any]) -> list[ReportView]:
         found = self._send("POST", "/checks", {"hosts": hosts, "options": options})
         return understood(TypeAdapter(list[ReportView]), found)
+
+    def apply_remedy(
+        self, host: str, code: str, options: Mapping[str, Any], *, dry_run: bool
+    ) -> AppliedView:
+        """Apply the remedy against a host's findings of one code, or say what it would change."""
+        path = f"/hosts/{parse_host_name(host)}/apply"
+        body = {"code": code, "options": options, "dry_run": dry_run}
+        return self._asked(AppliedView, path, body)
+
+    def undo_remedies(self, host: str, *, dry_run: bool) -> AppliedView:
+        """Put back what remedies have taken out on a host, or say what that would change."""
+        path = f"/hosts/{parse_host_name(host)}/undo"
+        return self._asked(AppliedView, path, {"dry_run": dry_run})
+
+    def prepare(self, host: str) -> PreparedView:
+        """Install furlough-host and its hook on a host, and prove the hook."""
+        path = f"/hosts/{parse_host_name(host)}/prepare"
+        return self._one(PreparedView, "POST", path, timeout_s=_PREPARE_TIMEOUT_S)
 
     def plan(self, hosts: list[str], options: Mapping[str, Any]) -> PlanView:
         return self._one(PlanView, "POST", "/plans", {"hosts": hosts, "options": options})
@@ -191,6 +217,9 @@ class Client:
         return self._act(f"/vms/{parse_vm_id(vm)}/{act}", options)
 
     def _act(self, path: str, body: Mapping[str, Any]) -> OperationView:
+        return self._asked(OperationView, path, body)
+
+    def _asked(self, shape: type[M], path: str, body: Mapping[str, Any]) -> M:
         """Asked once more where the answer was lost: the key makes both the same request."""
         key = {"Idempotency-Key": str(uuid.uuid4())}
         try:
@@ -199,7 +228,7 @@ class Client:
             if error.code != "daemon.lost":
                 raise
             found = self._send("POST", path, body, headers=key)
-        return understood(TypeAdapter(OperationView), found)
+        return understood(TypeAdapter(shape), found)
 
     def operations(self, *, active: bool = False, host: str | None = None) -> list[OperationView]:
         query = {"active": str(active).lower(), **({"host": host} if host else {})}
@@ -250,8 +279,10 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
     ) -> M:
-        return understood(TypeAdapter(shape), self._send(method, path, body, query=query))
+        found = self._send(method, path, body, query=query, timeout_s=timeout_s)
+        return understood(TypeAdapter(shape), found)
 
     def _send(
         self,
@@ -261,11 +292,14 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
     ) -> Any:
         content = None if body is None else _encoded(body)
         sent = {**(headers or {}), **({} if body is None else {"Content-Type": _JSON})}
         try:
-            response = self._http.request(method, path, content=content, params=query, headers=sent)
+            response = self._http.request(
+                method, path, content=content, params=query, headers=sent, timeout=timeout_s
+            )
         except httpx2.HTTPError as error:
             raise _unreachable(self.url, error) from error
         except UnicodeError as error:

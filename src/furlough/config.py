@@ -3,6 +3,7 @@
     [server]       listen, data_dir, database
     [engine]       settle_window_s, observe_every_s
     [maintenance]  timeout_s
+    [probes]       storage, backup
 
 The tables `[[cluster]]`, `[[datastore]]` and `[[host]]` of the same file are enrolment: what they
 hold is checked where the API checks it.
@@ -67,12 +68,26 @@ class Maintenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Commands of the site that are asked before a host is entered, each a list of words that is
+    run without a shell; empty: none.
+
+    storage: exit status 1 says that storage is under repair, its first line what.
+    backup: gets the UUID and the name of a VM; exit status 1 says that it has no recent backup.
+    """
+
+    storage: tuple[str, ...] = ()
+    backup: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything, with its defaults. `enrolment`: the raw tables that enrol things."""
 
     server: Server = field(default_factory=Server)
     engine: Engine = field(default_factory=Engine)
     maintenance: Maintenance = field(default_factory=Maintenance)
+    probes: Probes = field(default_factory=Probes)
     enrolment: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,7 +121,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def settings_of(tables: dict[str, Any], path: Path) -> Settings:
     """Settings from the tables of a file."""
-    sections = {"server": Server, "engine": Engine, "maintenance": Maintenance}
+    sections = {"server": Server, "engine": Engine, "maintenance": Maintenance, "probes": Probes}
     unknown = set(tables) - set(sections) - set(ENROLMENT_TABLES)
     if unknown:
         raise Invalid(
@@ -143,7 +158,13 @@ def _section(kind: type[Any], table: Any, where: str) -> Any:
     return kind(**values)
 
 
-_KINDS = {"float": "a number of seconds", "str": "text", "Path": "a path"}
+_WORDS = "tuple[str, ...]"
+_KINDS = {
+    "float": "a number of seconds",
+    "str": "text",
+    "Path": "a path",
+    _WORDS: "a command: a list of words, the first one an absolute path",
+}
 
 
 def _checked(value: Any, wanted: str, where: str) -> Any:
@@ -154,10 +175,20 @@ def _checked(value: Any, wanted: str, where: str) -> Any:
             return float(value)
     elif wanted in ("str", "Path") and isinstance(value, str) and value.isprintable():
         return value if wanted == "str" else Path(value)
+    elif wanted == _WORDS and _is_command(value):
+        return tuple(value)
     raise Invalid(
         "config.type",
         f"{where} is {str(value)[:80]!r}, which is not {_KINDS[wanted]}.",
         remedy="See the settings in the reference.",
+    )
+
+
+def _is_command(value: Any) -> bool:
+    """A program by its absolute path, and its arguments; or nothing."""
+    words = value if isinstance(value, list) else [""]
+    return all(isinstance(word, str) and word.isprintable() for word in words) and (
+        not words or words[0].startswith("/")
     )
 
 

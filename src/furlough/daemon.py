@@ -30,10 +30,11 @@ from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Pace, Work
 from furlough.errors import Conflict, Invalid
 from furlough.notify import Bus
-from furlough.ports import Clock, Hypervisor, Store
+from furlough.ports import Clock, Hypervisor, SiteProbes, Store
 from furlough.service import Service
 from furlough.sim.fleet import make_fleet
 from furlough.sim.hypervisor import SimHypervisor
+from furlough.site_probes import Commands
 from furlough.store.database import sqlite_url
 from furlough.store.sql import SqlStore
 from furlough.wire.enrolment import EnrolmentBody
@@ -67,10 +68,11 @@ async def compose(
     observe_every_s: float = 5.0,
     default_timeout_s: float = 0.0,
     is_alone: bool = True,
+    site: SiteProbes | None = None,
 ) -> Controller:
     """A controller over these adapters; the store is open. `is_alone`: no other process can use
     it, so whatever was claimed before was claimed by the dead."""
-    observer = Observer(hypervisor, store, clock, observe_every_s)
+    observer = Observer(hypervisor, store, clock, observe_every_s, site)
     work = Work(
         hypervisor=hypervisor,
         store=store,
@@ -126,6 +128,7 @@ async def _serve(
             observe_every_s=settings.engine.observe_every_s,
             default_timeout_s=settings.maintenance.timeout_s,
             is_alone=simulate or not settings.server.database,
+            site=Commands(settings.probes.storage, settings.probes.backup),
         )
         if settings.enrolment:
             await controller.service.apply(enrolment_of(settings.enrolment))

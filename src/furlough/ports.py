@@ -20,6 +20,7 @@ from typing import Protocol
 
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
+from furlough.core.drift import HostNote
 from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Vm
@@ -28,6 +29,7 @@ from furlough.core.looks import Look
 from furlough.core.operation import Operation
 from furlough.core.plan import Handover
 from furlough.core.probe import Probe
+from furlough.core.remedies import Remedied
 from furlough.core.restore import Away
 from furlough.core.vm_policy import Words
 
@@ -36,12 +38,17 @@ from furlough.core.vm_policy import Words
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """What keeps a host empty: whose it is, under which epoch, and which VMs it lets pass."""
+    """What keeps a host empty: whose it is, under which epoch, and which VMs it lets pass.
+
+    `raised_at`: since when, in the host's own words; told by the host, never to it, and no part
+    of what a marker is.
+    """
 
     operation: OperationId
     epoch: int
     controller: str
     admit: tuple[VmId, ...] = ()
+    raised_at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,14 @@ class Occupancy:
     @property
     def is_empty(self) -> bool:
         return not (self.active or self.processes or self.provisioning)
+
+    @property
+    def words(self) -> str:
+        """What is left on the host, for people."""
+        parts = [f"VM {vm.name} is {vm.power.value}" for vm in self.active]
+        parts += [f"process {process}" for process in self.processes]
+        parts += list(self.provisioning)
+        return f"{self.host} is not empty: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +250,14 @@ class Hypervisor(Protocol):
     def hints(self) -> AsyncIterator[Hint]: ...
 
 
+class SiteProbes(Protocol):
+    """What the site itself can tell before a host is entered."""
+
+    async def ask(self, vms: Sequence[Vm]) -> Sequence[tuple[str, str, str]]:
+        """Findings (code, subject, message) about the site's storage, and about these VMs. Never
+        raises, and ends within a deadline of its own."""
+
+
 # --- the store ---------------------------------------------------------------------------------
 
 
@@ -278,6 +301,9 @@ class Store(Protocol):
 
     async def away(self) -> Sequence[Away]: ...
 
+    async def remedies(self) -> Sequence[Remedied]:
+        """Every medium that a remedy took out of a drive and that is to be put back."""
+
     async def repeat_of(self, key: IdempotencyKey) -> Operation | None:
         """The operation that this key has made, if any. `Invalid` where it was for another
         request."""
@@ -316,6 +342,16 @@ class Store(Protocol):
         """Events of all operations, in their order, after this sequence number."""
 
     async def last_sequence(self) -> int: ...
+
+    async def note_host(self, notes: Sequence[HostNote]) -> None:
+        """Add to the logs of hosts. A note that says what the newest one about the same thing
+        says already is left out: so nothing is told twice, whoever tells it."""
+
+    async def host_notes(self, host: HostName, limit: int) -> Sequence[HostNote]:
+        """The newest notes about a host, the newest first."""
+
+    async def open_notes(self) -> Sequence[HostNote]:
+        """Of all hosts: what has begun and is not over, in the order of its beginning."""
 
 
 # --- time and news -----------------------------------------------------------------------------

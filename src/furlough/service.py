@@ -7,7 +7,7 @@ engine's; what a request accepts here is an operation that the engine carries ou
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from furlough.core.admission import (
@@ -18,7 +18,9 @@ from furlough.core.admission import (
     terms_of,
 )
 from furlough.core.capacity import rooms
-from furlough.core.enrolment import Enrolment, check_datastore, check_host
+from furlough.core.drift import line_of
+from furlough.core.enrolment import Enrolment, Program, check_datastore, check_host
+from furlough.core.host_power import check_power, plan_host_power
 from furlough.core.hostlog import LogLine, log_lines
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Host, Inventory
@@ -30,15 +32,15 @@ from furlough.core.journal import (
     OperationAccepted,
     OperationUnblocked,
 )
-from furlough.core.operation import Operation, RosterEntry
+from furlough.core.operation import Operation
 from furlough.core.placement import place
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
 from furlough.core.planner import (
-    before,
     plan_action,
     plan_enter,
     plan_migration,
     plan_power,
+    roster_of,
 )
 from furlough.core.policy import (
     ActionOptions,
@@ -49,31 +51,29 @@ from furlough.core.policy import (
 )
 from furlough.core.prechecks import Report, assess, candidates
 from furlough.core.requests import (
+    check_allowed,
     check_connected,
     check_hash,
     check_mode,
     check_movable,
+    check_plan_allowed,
+    check_takes_vms,
     check_timeout,
+    fits_nowhere,
     nothing_to_do,
+    settled,
 )
 from furlough.core.restore import Away, Return, plan_exit
 from furlough.core.states import HostMode, OperationState, Power
 from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Work
 from furlough.errors import Conflict, Invalid, Refused, Stale
-from furlough.ports import IdempotencyKey, Progress
+from furlough.ports import Progress
+from furlough.upkeep import Request, Upkeep, Ways
+
+__all__ = ["Request", "Service", "with_hash"]
 
 _MOST_TRIES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Who asks, and the client's own name for the request, if it gave one. `plan_hash`: carry
-    out this plan and no other."""
-
-    by: str
-    key: IdempotencyKey | None = None
-    plan_hash: str | None = None
 
 
 def with_hash(request: Request, plan_hash: str | None) -> Request:
@@ -90,6 +90,17 @@ class Service:
         self._store = work.store
         self._observer = work.observer
         self._supervisor = supervisor
+        self.upkeep = Upkeep(
+            work,
+            Ways(
+                inventory_around=self._fresh_inventory,
+                inventory_of=self._inventory_of,
+                check_unowned=self._check_unowned,
+                check=self.check,
+                repeated=self._repeated,
+                accept=self._accept,
+            ),
+        )
 
     # --- looking ---------------------------------------------------------------------------
 
@@ -129,6 +140,7 @@ class Service:
             lines = [*log_lines(host, operation, journal), *lines]
             if len(lines) >= most:
                 break
+        lines += [line_of(note) for note in reversed(await self._store.host_notes(host, most))]
         return sorted(lines, key=lambda line: line.at)[-most:]
 
     async def entries(self, after: int, limit: int) -> Sequence[Entry]:
@@ -202,12 +214,14 @@ class Service:
 
     async def check(self, hosts: Sequence[HostName], options: EnterOptions) -> tuple[Report, ...]:
         """The precheck of entering maintenance, one report per host. Changes nothing."""
-        inventory = await self._fresh_inventory(hosts)
+        inventory = await self._surveyed_inventory(hosts)
+        options = settled(options, hosts, inventory)
         return assess(inventory, hosts, options, await self._store.reservations()).reports
 
     async def plan(self, hosts: Sequence[HostName], options: EnterOptions) -> Plan:
         """The plan that entering would carry out now. Changes nothing."""
-        inventory = await self._fresh_inventory(hosts)
+        inventory = await self._surveyed_inventory(hosts)
+        options = settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
         return plan_enter(inventory, hosts, assessment)
 
@@ -216,8 +230,14 @@ class Service:
     ) -> tuple[Plan, tuple[Return, ...]]:
         """What exiting would do about every VM of the record. Changes nothing."""
         inventory = await self._fresh_inventory(hosts)
+        return await self._plan_exit(inventory, hosts, options)
+
+    async def _plan_exit(
+        self, inventory: Inventory, hosts: Sequence[HostName], options: ExitOptions
+    ) -> tuple[Plan, tuple[Return, ...]]:
         record, reservations = await self._store.away(), await self._store.reservations()
-        return plan_exit(inventory, hosts, record, options.restore, reservations)
+        remedied = await self._store.remedies()
+        return plan_exit(inventory, hosts, record, options.restore, reservations, remedied)
 
     async def _fresh_inventory(self, hosts: Sequence[HostName]) -> Inventory:
         """Facts asked for now, of all clusters that these hosts belong to."""
@@ -232,6 +252,11 @@ class Service:
         )
         return await self._observer.inventory()
 
+    async def _surveyed_inventory(self, hosts: Sequence[HostName]) -> Inventory:
+        """The same, and these hosts and their targets probed: what a precheck needs."""
+        await self._fresh_inventory(hosts)
+        return await self._observer.survey(hosts)
+
     # --- asking for operations -------------------------------------------------------------
 
     async def enter(
@@ -243,7 +268,8 @@ class Service:
         if options.timeout_s is None:
             options = replace(options, timeout_s=self._default_timeout_s)
         check_hosts_free(hosts, await self._known(hosts))
-        inventory = await self._fresh_inventory(hosts)
+        inventory = await self._surveyed_inventory(hosts)
+        options = settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
         if assessment.blockers:
             raise Refused(
@@ -271,8 +297,7 @@ class Service:
         inventory = await self._fresh_inventory(hosts)
         for host in hosts:
             check_connected(inventory.host(host))
-        record, reservations = await self._store.away(), await self._store.reservations()
-        plan, _ = plan_exit(inventory, hosts, record, options.restore, reservations)
+        plan, _ = await self._plan_exit(inventory, hosts, options)
         check_hash(plan, request.plan_hash)
         modes = [
             HostModeChanged(host=host, before=HostMode.MAINTENANCE, after=HostMode.EXITING)
@@ -297,9 +322,25 @@ class Service:
         standings = await self._known([host])
         check_hosts_free([host], standings)
         check_mode(host, standings[host].mode, HostMode.CORDONED)
+        inventory = await self._observer.inventory()
+        enrolled = (await self._store.enrolment()).host(host)
+        # Where furlough-host neither is enrolled nor answers, there never was a guard.
+        is_guarded = enrolled.program is not Program.NONE or inventory.host(host).has_guard
         step = PlannedStep(number=1, method=Method.LOWER_GUARD, host=host)
-        plan = plan_action(OperationKind.UNCORDON, host, (step,))
-        return await self._accept(plan, options, request, await self._observer.inventory())
+        plan = plan_action(OperationKind.UNCORDON, host, (step,) if is_guarded else ())
+        return await self._accept(plan, options, request, inventory)
+
+    async def change_host_power(
+        self, kind: OperationKind, host: HostName, options: ActionOptions, request: Request
+    ) -> Operation:
+        """Reboot a host in maintenance, or switch it off."""
+        if (known := await self._repeated(request)) is not None:
+            return known
+        check_hosts_free([host], await self._known([host]))
+        await self._observer.refresh([host])
+        inventory = await self._observer.inventory()
+        check_power(inventory.host(host), await self._store.operations(host=host), self.now())
+        return await self._accept(plan_host_power(kind, host), options, request, inventory)
 
     async def change_power(
         self, kind: OperationKind, vm: VmId, options: ActionOptions, request: Request
@@ -311,14 +352,8 @@ class Service:
         found = inventory.vm(vm)
         host = inventory.host(found.host)
         check_connected(host)
+        check_allowed(kind, found.name, host)
         if kind is OperationKind.START_VM:
-            if host.mode is not HostMode.AVAILABLE:
-                raise Refused(
-                    "host.mode",
-                    f"VM {found.name} is on {host.name}, which is {host.mode.value}: nothing may "
-                    "be started there.",
-                    remedy=f"Exit maintenance or uncordon {host.name} first.",
-                )
             if found.power is not Power.SHUT_OFF:
                 raise nothing_to_do(f"VM {found.name} is {found.power.value} already.")
         elif not found.is_active:
@@ -333,26 +368,17 @@ class Service:
         found = inventory.vm(vm)
         check_connected(inventory.host(found.host))
         wanted = EnterOptions(target_hosts=(options.target,) if options.target else ())
-        if options.target:
-            inventory.host(options.target)
         if options.target == found.host:
             raise nothing_to_do(f"VM {found.name} is on {found.host} already.")
+        if options.target:
+            check_takes_vms(inventory.host(options.target))
         await self._check_unowned(vm)
         check_movable(found)
         hosts = candidates(inventory, [found.host], wanted)
         reservations = await self._store.reservations()
         placement = place([found], hosts, rooms(inventory, hosts, reservations), inventory)
         if found.id not in placement.targets:
-            against = placement.refusals[found.id]
-            reasons = "; ".join(
-                f"{host}: {', '.join(one.message for one in reasons)}"
-                for host, reasons in against.items()
-            )
-            raise Refused(
-                "vm.no_target",
-                f"VM {found.name} fits on no host: {reasons or 'there is no other host'}.",
-                remedy="Remove the cause, or name another target.",
-            )
+            raise fits_nowhere(found, placement)
         return await self._accept(
             plan_migration(found, placement, inventory), options, request, inventory
         )
@@ -394,6 +420,7 @@ class Service:
         modes: Sequence[HostModeChanged] = (),
     ) -> Operation:
         check_timeout(options.timeout_s)
+        check_plan_allowed(plan, inventory)
         timeout_s = options.timeout_s or 0.0
         targets = {step.targets[0] for step in plan.steps if step.targets}
         event = OperationAccepted(
@@ -401,7 +428,7 @@ class Service:
             hosts=plan.hosts,
             options=options,
             plan=plan,
-            roster=_roster(plan, inventory),
+            roster=roster_of(plan, inventory),
             requested_by=request.by,
             deadline=self.now() + timedelta(seconds=timeout_s) if timeout_s > 0 else None,
         )
@@ -452,13 +479,3 @@ def _towards_entering(host: Host) -> list[HostModeChanged]:
     cordon = HostModeChanged(host=host.name, before=HostMode.AVAILABLE, after=HostMode.CORDONED)
     enter = HostModeChanged(host=host.name, before=HostMode.CORDONED, after=HostMode.ENTERING)
     return [enter] if host.mode is HostMode.CORDONED else [cordon, enter]
-
-
-def _roster(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
-    """Every VM that the plan touches, as it is now."""
-    entries = []
-    for step in plan.steps:
-        if step.vm is not None and step.source is not None:
-            vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
-            entries.append(RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm)))
-    return tuple(entries)

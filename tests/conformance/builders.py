@@ -164,6 +164,16 @@ def move(number: int, source: HostName, *targets: HostName, memory_mib: int = 10
     )
 
 
+def stop(number: int, source: HostName, method: Method = Method.SHUT_DOWN) -> PlannedStep:
+    """A VM of this number is stopped where it is."""
+    return replace(move(number, source), method=method)
+
+
+def start(number: int, where: HostName) -> PlannedStep:
+    """A VM of this number is started where it is."""
+    return replace(move(number, where, where), method=Method.START)
+
+
 def entering(
     source: HostName,
     *moves: PlannedStep,
@@ -260,6 +270,14 @@ def change(which: HostName, before: HostMode, after: HostMode) -> HostModeChange
 # --- carrying it out -----------------------------------------------------------------------------
 
 
+_OUTCOMES = {
+    Method.LIVE: Outcome.MOVED,
+    Method.START: Outcome.STARTED,
+    Method.SHUT_DOWN: Outcome.STOPPED,
+    Method.SUSPEND: Outcome.STOPPED,
+}
+
+
 class Runner:
     """Drives one claimed operation, and looks after every write whether all promises hold."""
 
@@ -289,8 +307,9 @@ class Runner:
     async def succeed(self, number: int) -> None:
         """A started step had its effect."""
         step = self.operation.step(number)
-        outcome = Outcome.MOVED if step.method is Method.LIVE else Outcome.PENDING
-        await self.write(StepSucceeded(step=number, outcome=outcome, where=step.target))
+        outcome = _OUTCOMES.get(step.method, Outcome.PENDING)
+        where = step.planned.source if outcome is Outcome.STOPPED else step.target
+        await self.write(StepSucceeded(step=number, outcome=outcome, where=where))
 
     async def carry_out(self, *numbers: int) -> None:
         """These steps, one after another, each with success."""

@@ -4,10 +4,13 @@ and libvirt on two real hosts of a lab. Each has two hosts and two running VMs o
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
 
 from furlough.clock import RealClock
 from furlough.core.enrolment import (
@@ -19,11 +22,20 @@ from furlough.core.enrolment import (
     Transport,
 )
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
-from furlough.core.inventory import Cluster, Disk, Nic
+from furlough.core.inventory import Agent, Cluster, Disk, DiskKind, Nic
 from furlough.core.looks import Look
 from furlough.core.plan import Handover
 from furlough.errors import FurloughError
-from furlough.lab.blueprint import Options
+from furlough.lab.blueprint import Options, VmPlan
+from furlough.lab.domain_xml import (
+    AGENT_CHANNEL,
+    AGENT_HANGS,
+    CDROM,
+    IGNORES_SHUTDOWN,
+    REBOOTS_INSTEAD,
+    with_device,
+    with_words,
+)
 from furlough.lab.host import Host
 from furlough.lab.lab import Lab
 from furlough.lab.patience import unix_now
@@ -36,9 +48,20 @@ CLUSTER = ClusterName("c1")
 H1, H2 = HostName("h1"), HostName("h2")
 NOBODY = VmId("00000000-0000-4000-8000-000000000000")
 OPTIONS = Options(hosts=2, vms=2, on="h1", memory_mib=128, fill_percent=80)
+DRIVE, MEDIUM = "hdc", "/var/lib/libvirt/medium.iso"
 DATASTORE = EnrolledDatastore(
     name="vms", cluster=CLUSTER, kind=DatastoreKind.NBD, address="10.0.0.1"
 )
+
+
+class Trait(StrEnum):
+    """What a VM may be made with, besides what it has."""
+
+    DRIVE = "a drive with a medium that only H1 has"
+    AGENT = "a channel for a guest agent, and none that opens it"
+    HANGING_AGENT = "an agent that is connected and never answers"
+    IGNORES = "a guest that does not care when it is asked to shut down"
+    REBOOTS = "a guest that reboots when it is asked to shut down"
 
 
 @dataclass(kw_only=True)
@@ -78,6 +101,22 @@ class Ground(ABC):
     @abstractmethod
     async def boot(self) -> None:
         """Until the guests hear what they are asked."""
+
+    @abstractmethod
+    def remake(self, *traits: Trait) -> None:
+        """`vm` is powered off, made anew with these traits, and started."""
+
+    @abstractmethod
+    def boot_number(self) -> str:
+        """Which boot of its guest `vm` is in: another one after every boot."""
+
+    @abstractmethod
+    def take_snapshot(self) -> None:
+        """`vm` has one snapshot."""
+
+    @abstractmethod
+    def remove_hook(self, host: HostName) -> None:
+        """Somebody has removed our hook from this host."""
 
     # --- what stories ask for --------------------------------------------------------------
 
@@ -178,6 +217,39 @@ class SimulatedGround(Ground):
     async def boot(self) -> None:
         """They heard from the first moment."""
 
+    def remake(self, *traits: Trait) -> None:
+        known = self.cluster.hosts[H1].copies[self.vm]
+        vm = known.vm
+        if Trait.DRIVE in traits:
+            medium = Disk(
+                target=DRIVE,
+                source=MEDIUM,
+                datastore=None,
+                is_writable=False,
+                kind=DiskKind.CDROM,
+            )
+            vm = replace(vm, disks=(*vm.disks, medium))
+        if Trait.AGENT in traits:
+            vm = replace(vm, agent=Agent.SILENT)
+        if Trait.HANGING_AGENT in traits:
+            vm = replace(vm, agent=Agent.CONNECTED)
+        self.cluster.put(
+            H1,
+            vm,
+            ignores_shutdown=Trait.IGNORES in traits,
+            reboots_instead=Trait.REBOOTS in traits,
+        )
+
+    def boot_number(self) -> str:
+        return str(self.cluster.hosts[H1].copies[self.vm].boots)
+
+    def take_snapshot(self) -> None:
+        copy = self.cluster.hosts[H1].copies[self.vm]
+        copy.vm = replace(copy.vm, snapshots=1)
+
+    def remove_hook(self, host: HostName) -> None:
+        self.cluster.hosts[host].has_hook = False
+
 
 def tell_on_simulator(story: Story) -> None:
     """A fresh cluster for every story."""
@@ -185,7 +257,14 @@ def tell_on_simulator(story: Story) -> None:
     async def play() -> None:
         clock = VirtualClock()
         hosts = [
-            SimHost(name=name, uuid=f"uuid-of-{name}", networks=frozenset({"vms"}))
+            SimHost(
+                name=name,
+                uuid=f"uuid-of-{name}",
+                networks=frozenset({"vms"}),
+                machines=frozenset({"pc-i440fx-7.2"}),
+                emulator_version=7_002_000,
+                numa_nodes=frozenset({0}),
+            )
             for name in (H1, H2)
         ]
         cluster = SimCluster(clock, hosts)
@@ -216,6 +295,8 @@ def _simulated_vm(number: int) -> SimVm:
         memory_used_mib=100,
         disks=(Disk(target="vda", source=f"nbd://10.0.0.1/vm{number}", datastore="vms"),),
         nics=(Nic(network="vms"),),
+        machine="pc-i440fx-7.2",
+        boot_files=("/boot/vmlinuz",),
     )
 
 
@@ -251,6 +332,50 @@ class LabGround(Ground):
 
     async def boot(self) -> None:
         await asyncio.to_thread(self.lab.wait_for_guests, since=self.started)
+
+    def remake(self, *traits: Trait) -> None:
+        h1, plan = self.lab.host(H1), self._plan
+        definition = (h1.directory / f"{plan.name}.xml").read_text()
+        if Trait.DRIVE in traits:
+            (h1.directory / "var-lib-libvirt" / Path(MEDIUM).name).write_bytes(bytes(1 << 20))
+            definition = with_device(definition, CDROM.format(medium=MEDIUM))
+        if Trait.AGENT in traits or Trait.HANGING_AGENT in traits:
+            definition = with_device(definition, AGENT_CHANNEL)
+        words = {
+            Trait.HANGING_AGENT: AGENT_HANGS,
+            Trait.IGNORES: IGNORES_SHUTDOWN,
+            Trait.REBOOTS: REBOOTS_INSTEAD,
+        }
+        definition = with_words(definition, *(words[one] for one in traits if one in words))
+        path = h1.directory / "remade.xml"
+        path.write_text(definition)
+        h1.virsh("destroy", plan.name)
+        h1.virsh("define", str(path))
+        self.started = unix_now()
+        h1.virsh("start", plan.name)
+
+    @property
+    def _plan(self) -> VmPlan:
+        return next(plan for plan in self.lab.blueprint.vms if plan.uuid == self.vm)
+
+    def boot_number(self) -> str:
+        seen = re.findall(r"@([0-9a-f]{8}) [0-9]{10}\.", self.lab.host(H1).serial(self._plan.name))
+        return str(seen[-1])
+
+    def take_snapshot(self) -> None:
+        """Its record only: disks of the lab's kind cannot be snapshotted."""
+        h1, name = self.lab.host(H1), self._plan.name
+        path = h1.directory / "snapshot.xml"
+        definition = h1.virsh("dumpxml", "--inactive", name)
+        path.write_text(
+            "<domainsnapshot><name>before</name><state>shutoff</state>"
+            f"<creationTime>1</creationTime>{definition}</domainsnapshot>"
+        )
+        h1.virsh("snapshot-create", name, str(path), "--redefine")
+
+    def remove_hook(self, host: HostName) -> None:
+        for path in _hooks(self.lab.host(host)):
+            path.unlink()
 
 
 def teller_in(lab: Lab) -> Teller:
@@ -295,18 +420,40 @@ def put_back(lab: Lab) -> None:
     h1, h2 = lab.host(H1), lab.host(H2)
     for host in (h1, h2):
         _revive(host)
+        if not _hooks(host):
+            host.install_guard()
         host.restore_link()
         for path in (host.directory / "furlough-host").glob("*"):
             path.unlink()
     for vm in h2.vms("--all"):
         _erase(h2, vm)
     for plan in lab.blueprint.vms:
+        if plan.name in h1.vms("--all"):
+            _make_plain(h1, plan.name)
         h1.virsh("define", str(h1.directory / f"{plan.name}.xml"))
         h1.virsh("autostart", "--disable", plan.name)
         if h1.virsh("domstate", "--reason", plan.name).split()[0] == "paused":
             h1.virsh("destroy", plan.name)
         if plan.name not in h1.vms():
             h1.virsh("start", plan.name)
+
+
+_MARKS = ("cdrom", "org.qemu.guest_agent", "furlough_shutdown", "urn:furlough:vm")
+
+
+def _make_plain(host: Host, vm: str) -> None:
+    """Nothing of what stories make of a VM is left of it."""
+    if vm in host.vms("--all", "--with-managed-save"):
+        host.virsh("managedsave-remove", vm)
+    for snapshot in host.virsh("snapshot-list", "--name", vm).split():
+        host.virsh("snapshot-delete", vm, snapshot, "--metadata")
+    if vm in host.vms() and any(mark in host.virsh("dumpxml", vm) for mark in _MARKS):
+        host.virsh("destroy", vm)
+
+
+def _hooks(host: Host) -> list[Path]:
+    """Our hook there, if it is there."""
+    return sorted((host.directory / "etc-libvirt" / "hooks" / "qemu.d").glob("*furlough*"))
 
 
 def _revive(host: Host) -> None:
@@ -319,7 +466,7 @@ def _erase(host: Host, vm: str) -> None:
     if vm in host.vms():
         host.virsh("destroy", vm)
     if vm in host.vms("--all"):
-        host.virsh("undefine", vm)
+        host.virsh("undefine", vm, "--managed-save", "--snapshots-metadata")
 
 
 def _enrolment(lab: Lab) -> Enrolment:

@@ -25,7 +25,9 @@ from sqlalchemy import Connection, MetaData, create_engine, inspect, text
 
 from furlough.core.admission import Room, Terms
 from furlough.core.capacity import Load, Reservation
+from furlough.core.drift import HostNote
 from furlough.core.enrolment import Enrolment
+from furlough.core.hostlog import Level
 from furlough.core.ids import ClusterName, HostName, OperationId, operation_id
 from furlough.core.inventory import Cluster
 from furlough.core.journal import (
@@ -87,7 +89,9 @@ from tests.conformance.builders import (
     opened,
     roster_entry,
     shutting_down,
+    start,
     starting,
+    stop,
     terms,
     told,
     uncordoning,
@@ -1272,6 +1276,80 @@ async def test_a_vm_that_comes_home_by_another_way_is_away_no_more(store: Store,
     assert await store.away() == []
 
 
+def stopped(runner: Runner, number: int, home: HostName, left_on: HostName) -> Away:
+    """The record of a VM that this operation has stopped."""
+    plain = stop(number, left_on)
+    one = away(runner, number, home, left_on)
+    return replace(one, was_stopped=True, method=plain.method, load=plain.load)
+
+
+@told
+async def test_an_evacuation_records_whom_it_has_stopped_and_an_exit_starts(store: Store) -> None:
+    first = await evacuated(store, A, stop(1, A), move(2, A, B), stop(3, A, Method.SUSPEND))
+    suspended = replace(stopped(first, 3, A, A), method=Method.SUSPEND)
+    assert await record(store) == [stopped(first, 1, A, A), away(first, 2, A, B), suspended]
+    runner = await begun(store, exiting(A, move(2, B, A), start(1, A), start(3, A)))
+    await runner.carry_out(1, 2, 3)
+    assert await record(store) == [suspended]
+    await runner.start(4)
+    await runner.fail(4)
+    await runner.carry_out(5)
+    done = change(A, HostMode.EXITING, HostMode.AVAILABLE)
+    await runner.end(OperationState.FAILED, done)
+    assert await record(store) == [suspended], "it could not be started, so it stays on record"
+
+
+@told
+async def test_a_vm_that_its_owner_stops_is_not_recorded(store: Store) -> None:
+    runner = await begun(store, shutting_down(1, A))
+    await runner.carry_out(1)
+    assert await store.away() == []
+
+
+@told
+async def test_a_vm_that_its_owner_starts_again_is_off_the_record(store: Store) -> None:
+    runner = await begun(store, entering(A, stop(1, A)))
+    await runner.carry_out(1, 2)
+    await runner.skip(3)
+    await runner.end(OperationState.FAILED, BACK)
+    assert await record(store) == [stopped(runner, 1, A, A)]
+    await (await begun(store, uncordoning(A))).end(
+        OperationState.SUCCEEDED, change(A, HostMode.CORDONED, HostMode.AVAILABLE)
+    )
+    started = await begun(store, starting(1, A))
+    await started.carry_out(1)
+    assert await store.away() == []
+
+
+@told
+async def test_a_vm_that_was_away_already_when_it_was_stopped_keeps_its_home(
+    store: Store, clock: SettableClock
+) -> None:
+    first = await evacuated(store, A, move(1, A, B))
+    clock.advance(LONG_S)
+    second = await evacuated(store, B, stop(1, B))
+    kept = replace(stopped(second, 1, A, B), since=first.operation.created_at)
+    assert await record(store) == [kept]
+    runner = await begun(store, exiting(B, start(1, B)))
+    await runner.carry_out(1, 2)
+    assert await record(store) == [replace(kept, was_stopped=False)]
+    await runner.carry_out(3)
+    await runner.end(OperationState.SUCCEEDED, change(B, HostMode.EXITING, HostMode.AVAILABLE))
+    assert await record(store) == [replace(kept, was_stopped=False)], "it is still away from home"
+
+
+@told
+async def test_a_vm_that_runs_again_and_is_moved_counts_as_moved(store: Store) -> None:
+    failed = await begun(store, entering(A, stop(1, A)))
+    await failed.carry_out(1, 2)
+    await failed.skip(3)
+    await failed.end(OperationState.FAILED, BACK)
+    again = await begun(store, entering(A, move(1, A, B), mode=HostMode.CORDONED))
+    await again.carry_out(1, 2)
+    (one,) = await store.away()
+    assert (one.was_stopped, one.left_on, one.operation) == (False, B, again.operation.id)
+
+
 async def _all_come(runner: Runner) -> None:
     await runner.carry_out(1, 2, 3, 4)
 
@@ -1985,3 +2063,83 @@ async def test_policies_come_back_as_they_were_written(store: Store, second: Sto
     )
     await store.enrol(Enrolment(clusters=[Cluster(name=RACK, policy=policy)]))
     assert (await second.enrolment()).cluster(RACK).policy == policy
+
+
+# --- notes about hosts ---------------------------------------------------------------------------
+
+
+def note(what: str, *, seconds: float = 0, which: HostName = A, **changes: Any) -> HostNote:
+    """Something violates a maintenance, or does so no longer."""
+    plain = HostNote(
+        host=which,
+        at=T0 + timedelta(seconds=seconds),
+        level=Level.ERROR,
+        code="maintenance.violated",
+        what=what,
+        message=f"there is {what}",
+    )
+    return replace(plain, **changes)
+
+
+@told
+async def test_what_is_noted_about_a_host_is_read_back_the_newest_first(
+    store: Store, second: Store
+) -> None:
+    begun, other = note("VM web"), note("VM db", seconds=1, which=B)
+    over = note("VM web", seconds=2, is_over=True, level=Level.INFO)
+    await store.note_host([begun, other])
+    await store.note_host([over])
+    assert await second.host_notes(A, 10) == [over, begun]
+    assert await second.host_notes(A, 1) == [over]
+    assert await second.host_notes(C, 10) == []
+
+
+@told
+async def test_only_what_has_begun_and_is_not_over_is_open(store: Store, second: Store) -> None:
+    lasting, again = note("VM web"), note("VM db", seconds=9)
+    await store.note_host([lasting, note("VM db"), note("VM db", seconds=5, is_over=True)])
+    elsewhere = note("VM web", seconds=6, which=B)
+    unproven = note("no hook", seconds=9, code="guard.unproven")
+    await store.note_host([elsewhere, again, unproven])
+    assert await second.open_notes() == [lasting, elsewhere, again, unproven]
+
+
+@told
+async def test_nothing_is_noted_twice_whoever_notes_it(store: Store, second: Store) -> None:
+    await store.note_host([note("VM web", is_over=True)])
+    assert await store.host_notes(A, 10) == []
+    await store.note_host([note("VM web")])
+    again = [one.note_host([note("VM web", seconds=5)]) for one in (store, second, store, second)]
+    await asyncio.gather(*again)
+    assert await second.host_notes(A, 10) == [note("VM web")]
+    over = note("VM web", seconds=7, is_over=True)
+    await asyncio.gather(store.note_host([over]), second.note_host([over]))
+    assert await store.host_notes(A, 10) == [over, note("VM web")]
+    assert await second.open_notes() == []
+
+
+@told
+async def test_a_note_may_say_whatever_a_stranger_named_a_vm(store: Store, second: Store) -> None:
+    strange = note("VM '\"; DROP TABLE host_note; -- 😀 \n" + "x" * 5000)
+    await store.note_host([strange])
+    assert await second.host_notes(A, 1) == [strange]
+
+
+LATER_TABLES = ("host_note", "remedied")
+
+
+@told
+async def test_a_store_of_the_first_schema_is_brought_up_to_date_with_all_it_holds(
+    empty_url: str, clock: SettableClock
+) -> None:
+    async with opened(empty_url, clock) as store:
+        await store.enrol(FLEET)
+        before = await everything(store)
+    with connected(empty_url) as connection:
+        for later in LATER_TABLES:
+            tables.metadata.tables[later].drop(connection)
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    async with opened(empty_url, clock) as store:
+        assert await everything(store) == before
+        await store.note_host([note("VM web")])
+        assert await store.open_notes() == [note("VM web")]

@@ -7,11 +7,12 @@ locking are proven.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import settings
 
+from furlough.core.affinity import Rule
 from furlough.core.capacity import Load
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Cluster, Datastore, Disk, Host, Inventory, Nic, Proof, Vm
@@ -34,8 +35,11 @@ from furlough.core.policy import (
     EnterOptions,
     ExitOptions,
     Options,
+    Reserve,
 )
+from furlough.core.probe import Link, Probe, Reach
 from furlough.core.states import Guard, HostMode, OperationState, Power, Reachability, StepState
+from furlough.core.vm_policy import DEFAULT, VmPolicy
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 C1, C2 = ClusterName("c1"), ClusterName("c2")
@@ -72,6 +76,9 @@ def a_cluster(
     vcpu_overcommit: float = 4.0,
     max_hosts_away: int = 1,
     trusts_own_proofs: bool = False,
+    reserve: Reserve = Reserve.NONE,
+    severity: Mapping[str, str] | None = None,
+    rules: Iterable[Rule] = (),
 ) -> Cluster:
     """A cluster that lets VMs fill its hosts, one host away at a time."""
     policy = ClusterPolicy(
@@ -79,8 +86,10 @@ def a_cluster(
         vcpu_overcommit=vcpu_overcommit,
         max_hosts_away=max_hosts_away,
         trusts_own_proofs=trusts_own_proofs,
+        reserve=reserve,
+        severity=tuple((severity or {}).items()),
     )
-    return Cluster(name=name, policy=policy)
+    return Cluster(name=name, policy=policy, rules=tuple(rules))
 
 
 def a_host(
@@ -123,6 +132,32 @@ def a_host(
     )
 
 
+def a_probe(
+    *,
+    at: datetime = NOW,
+    peers: Mapping[HostName, Reach] | None = None,
+    clock_offset_s: float | None = 0.0,
+    repairs: Iterable[str] = (),
+    link: Link | None = None,
+    starts_guests_at_boot: bool = False,
+    bmc_answers: bool | None = None,
+    open_ports: Iterable[str] = (),
+    troubles: Iterable[str] = (),
+) -> Probe:
+    """A probe that has found nothing worth a word."""
+    return Probe(
+        at=at,
+        clock_offset_s=clock_offset_s,
+        repairs=tuple(repairs),
+        peers=peers or {},
+        link=link,
+        starts_guests_at_boot=starts_guests_at_boot,
+        bmc_answers=bmc_answers,
+        open_ports=tuple(open_ports),
+        troubles=tuple(troubles),
+    )
+
+
 def a_disk(target: str = "vda", *, datastore: str | None = STORE, is_writable: bool = True) -> Disk:
     """A disk on the proven datastore."""
     return Disk(
@@ -152,6 +187,7 @@ def a_vm(
     is_arriving: bool = False,
     dirty_mib_s: float | None = None,
     working_set_mib: int | None = None,
+    policy: VmPolicy = DEFAULT,
 ) -> Vm:
     """A running VM of 4 GiB with one disk and one network interface."""
     return Vm(
@@ -172,6 +208,7 @@ def a_vm(
         is_arriving=is_arriving,
         dirty_mib_s=dirty_mib_s,
         working_set_mib=working_set_mib,
+        policy=policy,
     )
 
 

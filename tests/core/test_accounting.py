@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from furlough.core.accounting import account
 from furlough.core.operation import Outcome
-from furlough.core.states import Power, StepState
+from furlough.core.plan import Method, OperationKind, Unplaced
+from furlough.core.states import OperationState, Power, StepState
 from tests.core.builders import (
     H1,
     H2,
@@ -74,6 +77,41 @@ def test_a_vm_about_which_nothing_was_done_has_stayed() -> None:
     roster = an_operation(a_step(planned(1))).roster
     (entry,) = account(an_operation(roster=roster), an_inventory([a_vm(1)]))
     assert (entry.outcome, entry.attempts, entry.remedy) == (Outcome.STAYED, (), "")
+
+
+def test_a_vm_that_was_left_as_its_policy_says_comes_with_what_a_person_can_do() -> None:
+    operation = an_operation(roster=an_operation(a_step(planned(1))).roster)
+    left = Unplaced(vm=vm_id(1), vm_name="vm1", reasons={H1: ("its policy says leave",)})
+    operation = replace(operation, plan=replace(operation.plan, unplaced=(left,)))
+    (entry,) = account(operation, an_inventory([a_vm(1)]))
+    assert entry.outcome is Outcome.STAYED
+    assert f"furlough vm set {vm_id(1)}" in entry.remedy
+
+
+@pytest.mark.parametrize("state", [OperationState.FAILED, OperationState.CANCELLED])
+def test_a_vm_that_was_stopped_in_vain_comes_with_how_to_start_it(state: OperationState) -> None:
+    step = a_step(planned(1, Method.SHUT_DOWN), StepState.SUCCEEDED, outcome=Outcome.STOPPED)
+    inventory = an_inventory([a_vm(1, power=Power.SHUT_OFF)])
+    (entry,) = account(an_operation(step, state=state), inventory)
+    assert "the next exit of h1 starts it" in entry.remedy
+    assert f"furlough vm start {vm_id(1)}" in entry.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        (OperationKind.ENTER, OperationState.RUNNING),
+        (OperationKind.ENTER, OperationState.SUCCEEDED),
+        (OperationKind.SHUT_DOWN_VM, OperationState.CANCELLED),
+    ],
+)
+def test_a_vm_that_was_stopped_for_good_reason_needs_no_advice(
+    kind: OperationKind, state: OperationState
+) -> None:
+    step = a_step(planned(1, Method.SHUT_DOWN), StepState.SUCCEEDED, outcome=Outcome.STOPPED)
+    inventory = an_inventory([a_vm(1, power=Power.SHUT_OFF)])
+    (entry,) = account(an_operation(step, kind=kind, state=state), inventory)
+    assert entry.remedy == ""
 
 
 def test_what_the_failure_says_can_be_done_goes_before_the_general_advice() -> None:

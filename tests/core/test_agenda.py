@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,7 @@ from furlough.core.journal import (
 )
 from furlough.core.operation import Operation, Outcome, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
+from furlough.core.planner import LAST_WAVE
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState, StepState
 from tests.core.builders import (
@@ -236,6 +239,109 @@ def test_an_exit_lowers_the_guard_even_if_a_vm_could_not_come_home() -> None:
 def test_an_exit_that_could_not_admit_its_vms_does_not_lower_the_guard() -> None:
     operation = an_operation(_guard(1, FAILED), _move(2), _lowering(3), kind=EXIT)
     assert set(_skipped(operation)) == {2, 3}
+
+
+# --- VMs that are stopped and started ----------------------------------------------------------
+
+
+def _stop(number: int, wave: int, state: StepState = PENDING, **traits: Any) -> Step:
+    return a_step(planned(number, Method.SHUT_DOWN, wave=wave), state, **traits)
+
+
+def _start(number: int, wave: int, state: StepState = PENDING, **traits: Any) -> Step:
+    return a_step(planned(number, Method.START, targets=[H1], wave=wave), state, **traits)
+
+
+def _late_proof(number: int, state: StepState = PENDING) -> Step:
+    return a_step(planned(number, Method.CONFIRM_EMPTY, wave=LAST_WAVE), state)
+
+
+def test_vms_are_stopped_after_the_moves_one_wave_after_the_other() -> None:
+    def starting(move: StepState, first: StepState) -> list[int]:
+        steps = (_guard(1, SUCCEEDED), _move(2, move), _stop(3, 2, first), _stop(4, 2, first))
+        return _starting(an_operation(*steps, _stop(5, 3), _late_proof(6)))
+
+    assert starting(STARTED, PENDING) == []
+    assert starting(SUCCEEDED, PENDING) == [3, 4]
+    assert starting(SUCCEEDED, STARTED) == []
+    assert starting(SUCCEEDED, SUCCEEDED) == [5]
+
+
+def test_nobody_is_shut_down_for_a_host_that_will_not_be_empty_anyway() -> None:
+    operation = an_operation(
+        _guard(1, SUCCEEDED), _move(2, FAILED), _stop(3, 2), _stop(4, 3), _late_proof(5)
+    )
+    why = "step op-7.2 (live) failed"
+    assert _skipped(operation) == {3: why, 4: why, 5: why}
+
+
+def test_a_guest_that_ignored_its_shut_down_spares_those_who_matter_more() -> None:
+    operation = an_operation(
+        _guard(1, SUCCEEDED), _stop(2, 2, FAILED), _stop(3, 2), _stop(4, 3), _late_proof(5)
+    )
+    why = "step op-7.2 (shut_down) failed"
+    assert _skipped(operation) == {4: why, 5: why}
+    rest = an_operation(
+        _guard(1, SUCCEEDED), _stop(2, 2, FAILED), _stop(3, 2), _late_proof(5, SKIPPED)
+    )
+    assert _starting(rest) == [3], "its own wave was asked together with it"
+
+
+def test_a_vm_that_cannot_start_holds_up_nobody_and_the_guard_is_lowered() -> None:
+    guard, lowering = _guard(1, SUCCEEDED), _lowering(4)
+    lowering = replace(lowering, planned=replace(lowering.planned, wave=LAST_WAVE))
+    failed = _start(2, 2, FAILED, outcome=Outcome.STAYED)
+    assert _starting(an_operation(guard, failed, _start(3, 3), lowering, kind=EXIT)) == [3]
+    started = _start(3, 3, SUCCEEDED, outcome=Outcome.STARTED)
+    assert _starting(an_operation(guard, failed, started, lowering, kind=EXIT)) == [4]
+
+
+def test_an_exit_that_could_not_start_everybody_says_so_and_its_host_is_in_service() -> None:
+    operation = an_operation(
+        _guard(1, SUCCEEDED),
+        _start(2, 2, FAILED, outcome=Outcome.STAYED),
+        _start(3, 3, SUCCEEDED, outcome=Outcome.STARTED),
+        _lowering(4, SUCCEEDED),
+        kind=EXIT,
+    )
+    ending = _ending(operation)
+    assert (ending.state, ending.code) == (OperationState.FAILED, "restore_incomplete")
+    assert ending.message == "VMs: 1 started, 1 stayed."
+    assert ending.modes == {H1: HostMode.AVAILABLE}
+
+
+def test_a_cancelled_exit_that_has_started_somebody_does_not_look_for_emptiness() -> None:
+    operation = an_operation(
+        _guard(1, SUCCEEDED),
+        _start(2, 2, SUCCEEDED, outcome=Outcome.STARTED),
+        _lowering(3, SKIPPED),
+        kind=EXIT,
+        state=CANCELLING,
+        cancel=CancelMode.STOP,
+    )
+    assert _closing_plan(operation) == [(4, Method.RAISE_GUARD, H1, 0)]
+
+
+def test_who_is_left_is_counted_and_the_ending_says_that_there_are_some() -> None:
+    proof = a_step(
+        planned(2, Method.CONFIRM_EMPTY, wave=LAST_WAVE), FAILED, failure=a_failure("vm.left")
+    )
+    roster = an_operation(_move(8), _move(9)).roster
+    ending = _ending(an_operation(_guard(1, SUCCEEDED), proof, roster=roster))
+    assert (ending.state, ending.code) == (OperationState.FAILED, "vm.left")
+    assert ending.message == "VMs: 2 left."
+    assert ending.modes == {H1: HostMode.CORDONED}
+
+
+@pytest.mark.parametrize(
+    ("state", "modes"),
+    [(OperationState.RUNNING, {H1: HostMode.AVAILABLE}), (CANCELLING, {})],
+)
+def test_a_host_that_never_had_a_guard_is_uncordoned_without_lowering_one(
+    state: OperationState, modes: dict[HostName, HostMode]
+) -> None:
+    operation = an_operation(kind=OperationKind.UNCORDON, state=state, cancel=CancelMode.STOP)
+    assert _ending(operation).modes == modes
 
 
 # --- cancelling --------------------------------------------------------------------------------
@@ -639,9 +745,12 @@ def _plan_of(kind: OperationKind, hosts: Sequence[HostName], vms: int) -> list[P
     steps: list[PlannedStep] = []
     last = Method.CONFIRM_EMPTY if kind is ENTER else Method.LOWER_GUARD
     for host in hosts:
-        methods = [Method.RAISE_GUARD, *[Method.LIVE] * vms, last]
-        for method in methods:
-            steps.append(planned(len(steps) + 1, method, host, source=H3))
+        power = Method.SHUT_DOWN if kind is ENTER else Method.START
+        methods = [(Method.RAISE_GUARD, 0), *[(Method.LIVE, 1)] * vms]
+        methods += [(power, 2 + number) for number in range(vms)] + [(last, LAST_WAVE)]
+        for method, wave in methods:
+            number = len(steps) + 1
+            steps.append(planned(number, method, host, source=H3, targets=[H2, H3], wave=wave))
     return steps
 
 
@@ -689,7 +798,9 @@ class _Play:
             if other.planned.host == step.planned.host:
                 assert other.is_final or other.planned.wave >= step.planned.wave
                 guardless = other.method is Method.RAISE_GUARD and other.state is FAILED
-                assert not (guardless and step.method is Method.LIVE)
+                assert not (guardless and step.method in (Method.LIVE, Method.SHUT_DOWN))
+                stayed = other.method is Method.LIVE and other.state is FAILED
+                assert not (stayed and step.method is Method.SHUT_DOWN)
         is_closing = step.planned.wave >= CLOSING_WAVE
         assert is_closing or self.operation.state is not CANCELLING
 
@@ -698,8 +809,8 @@ class _Play:
         ways = ["succeeds", "fails"] + (["fails for now"] if again else [])
         match self._draw.draw(st.sampled_from(ways)):
             case "succeeds":
-                moved = Outcome.MOVED if step.method is Method.LIVE else Outcome.PENDING
-                self._record(StepSucceeded(step=step.number, outcome=moved))
+                outcome = _OUTCOMES.get(step.method, Outcome.PENDING)
+                self._record(StepSucceeded(step=step.number, outcome=outcome))
                 if step.method is Method.CONFIRM_EMPTY:
                     self._change(step.planned.host, HostMode.MAINTENANCE)
             case "fails":
@@ -722,6 +833,11 @@ class _Play:
         assert set(self.modes.values()) <= resting, "a host is left on its way"
 
 
+_OUTCOMES = {
+    Method.LIVE: Outcome.MOVED,
+    Method.SHUT_DOWN: Outcome.STOPPED,
+    Method.START: Outcome.STARTED,
+}
 _KINDS = st.sampled_from([ENTER, EXIT])
 _HOSTS = st.sampled_from([(H1,), (H1, H2)])
 

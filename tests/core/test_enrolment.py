@@ -14,6 +14,7 @@ from furlough.core.enrolment import (
     EnrolledHost,
     Enrolment,
     Program,
+    bmc_of,
     check_address,
     check_datastore,
     check_host,
@@ -137,6 +138,42 @@ def test_a_host_is_refused_for_the_address_that_migrations_would_go_to(address: 
         check_host(replace(HOST, migration_address=address))
 
 
+@pytest.mark.parametrize(
+    ("bmc", "place"),
+    [
+        ("10.0.0.9", ("10.0.0.9", 443)),
+        ("10.0.0.9:8443", ("10.0.0.9", 8443)),
+        ("bmc-h1.example.org:65535", ("bmc-h1.example.org", 65535)),
+        ("2001:db8::9", ("2001:db8::9", 443)),
+        ("[2001:db8::9]:623", ("2001:db8::9", 623)),
+    ],
+)
+def test_a_management_controller_is_an_address_and_perhaps_a_port(
+    bmc: str, place: tuple[str, int]
+) -> None:
+    host = replace(HOST, bmc=bmc)
+    assert check_host(host) is host
+    assert bmc_of(host) == place
+
+
+@pytest.mark.parametrize(
+    ("bmc", "code"),
+    [
+        ("10.0.0.9:0", "host.bmc"),
+        ("10.0.0.9:65536", "host.bmc"),
+        (":443", "address.malformed"),
+        ("https://10.0.0.9", "address.malformed"),
+        ("10.0.0.9:443/redfish", "address.malformed"),
+        ("-x", "address.malformed"),
+    ],
+)
+def test_a_management_controller_that_is_neither_is_refused(bmc: str, code: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        check_host(replace(HOST, bmc=bmc))
+    assert refusal.value.code == code
+    assert "h1" in refusal.value.message
+
+
 @pytest.mark.parametrize("user", ["", "-l", "root@other", "a b", "Root", "x" * 33, "root\n"])
 def test_a_user_name_that_is_none_is_refused_and_the_host_is_named(user: str) -> None:
     with pytest.raises(Invalid) as refusal:
@@ -250,13 +287,13 @@ _USERS = [replace(HOST, name=name, datastores=(DIRECTORY.name,)) for name in (H1
 
 def test_planning_trusts_a_proof_in_which_every_host_that_lists_the_datastore_took_part() -> None:
     assert facts_of(_PROVEN, _USERS[:2]) == Datastore(
-        name="images", shared=Proof.PROVEN, locked=Proof.PROVEN
+        name="images", path=DIRECTORY.path, shared=Proof.PROVEN, locked=Proof.PROVEN
     )
     assert facts_of(_PROVEN, _USERS[:1]).locked is Proof.PROVEN
 
 
 def test_a_host_that_came_after_the_proof_may_see_something_else_so_the_proof_is_void() -> None:
-    assert facts_of(_PROVEN, _USERS) == Datastore(name="images")
+    assert facts_of(_PROVEN, _USERS) == Datastore(name="images", path=DIRECTORY.path)
 
 
 def test_a_host_that_does_not_list_the_datastore_does_not_matter_to_its_proof() -> None:
@@ -266,7 +303,7 @@ def test_a_host_that_does_not_list_the_datastore_does_not_matter_to_its_proof() 
 
 
 def test_of_a_datastore_that_was_just_enrolled_nothing_is_known() -> None:
-    assert facts_of(DIRECTORY, []) == Datastore(name="images")
+    assert facts_of(DIRECTORY, []) == Datastore(name="images", path=DIRECTORY.path)
 
 
 def test_what_the_operator_declared_stays_declared_whatever_hosts_there_are() -> None:

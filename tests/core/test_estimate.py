@@ -11,6 +11,7 @@ from furlough.core.estimate import (
     Range,
     estimate_live,
     estimate_move,
+    estimate_save,
     makespan,
     rate_mib_s,
 )
@@ -23,6 +24,16 @@ RATE = 1000.0
 def test_a_link_moves_what_its_speed_says_less_a_little() -> None:
     gigabit = a_host(link_mbit_s=1000)
     assert rate_mib_s(gigabit, gigabit) == pytest.approx(0.94 * 10**9 / 8 / 2**20)
+
+
+def test_saving_a_vm_takes_as_long_as_its_memory_is_large() -> None:
+    assert estimate_save(a_vm(memory_mib=20_000)) == 101
+    assert estimate_save(a_vm(memory_mib=20_000, memory_used_mib=2000)) == 11
+
+
+def test_what_follows_takes_its_time_on_top() -> None:
+    both = Range(low=1.0, high=2.0) + Range(low=10.0, high=20.0)
+    assert both == Range(low=11.0, high=22.0)
 
 
 def test_the_slower_of_two_links_sets_the_rate() -> None:

@@ -27,6 +27,11 @@ def test_a_finding_takes_severity_and_remedy_from_the_table() -> None:
     assert (found.subject, found.message) == ("h1", "Host h1 does not answer.")
 
 
+def test_a_case_may_give_a_finding_another_severity_than_the_table() -> None:
+    found = finding("vm.device", "vm1", "It will be shut down.", severity=Severity.INFO)
+    assert found.severity is Severity.INFO
+
+
 def test_a_code_that_is_not_in_the_table_cannot_be_used() -> None:
     with pytest.raises(KeyError):
         finding("host.grumpy", "h1", "Host h1 is grumpy.")

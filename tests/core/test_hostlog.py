@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from furlough.core.hostlog import Level, log_lines
 from furlough.core.ids import HostName
 from furlough.core.journal import (
@@ -21,7 +23,7 @@ from furlough.core.journal import (
     StepSucceeded,
 )
 from furlough.core.operation import Act, Failure, Operation, Outcome
-from furlough.core.plan import Method
+from furlough.core.plan import Method, OperationKind
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState
 from tests.core.builders import (
@@ -137,3 +139,28 @@ def test_a_line_says_when_and_in_which_operation() -> None:
     entry = Entry(sequence=1, operation=operation.id, number=1, at=NOW, event=DeadlinePassed())
     (line,) = log_lines(H1, operation, [entry])
     assert (line.at, line.operation, line.level) == (NOW, operation.id, Level.WARNING)
+
+
+def test_a_reboot_reads_from_the_request_to_the_host_that_is_back() -> None:
+    reboot = a_plan(
+        planned(1, Method.RAISE_GUARD),
+        replace(planned(2, Method.RAISE_GUARD), method=Method.REBOOT_HOST),
+        kind=OperationKind.REBOOT_HOST,
+    )
+    assert _told(
+        accepted(reboot),
+        StepSucceeded(step=1),
+        StepStarted(step=2, target=None, epoch=1, boot_id="a"),
+        StepActed(step=2, act=Act.REBOOT_HOST, host=H1, why="seen empty and guarded"),
+        OperationBlocked(code="host.rebooting", waiting_for="h1 to come back"),
+        OperationUnblocked(),
+        StepSucceeded(step=2),
+        plan=running(reboot),
+    ) == [
+        "info -: reboot host requested by ann",
+        "info -: guard raised: nothing starts here",
+        "info -: reboot host on h1: seen empty and guarded",
+        "info -: waiting: h1 to come back",
+        "info -: goes on",
+        "info -: has rebooted, empty and guarded as before",
+    ]

@@ -24,6 +24,7 @@ def test_two_looks_that_say_the_same_at_different_times_have_equal_facts() -> No
         replace(a_look(Presence.RUNNING), has_process=False),
         replace(a_look(Presence.RUNNING), is_persistent=False),
         replace(a_look(Presence.RUNNING), has_autostart=True),
+        replace(a_look(Presence.SHUT_OFF), has_managed_save=True),
     ],
 )
 def test_any_other_difference_between_two_looks_counts(changed: Look) -> None:

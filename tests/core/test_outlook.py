@@ -9,11 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from furlough.core.estimate import Range
-from furlough.core.operation import Operation
+from furlough.core.ids import HostName
+from furlough.core.operation import Operation, Step
 from furlough.core.outlook import Copied, Outlook, outlook
 from furlough.core.plan import Method
 from furlough.core.states import OperationState, StepState
-from tests.core.builders import NOW, a_plan, a_step, an_operation, later, planned, repeatable
+from tests.core.builders import (
+    H1,
+    H2,
+    NOW,
+    a_plan,
+    a_step,
+    an_operation,
+    later,
+    planned,
+    repeatable,
+)
 
 MIB = 2**20
 
@@ -144,3 +155,35 @@ def test_a_clock_that_was_set_back_does_not_make_the_time_left_negative() -> Non
     told = outlook(_moving(StepState.SUCCEEDED, StepState.PENDING), {}, later(-3600))
     assert told.eta is not None
     assert 0 <= told.eta.low <= told.eta.high
+
+
+# --- VMs that are stopped ----------------------------------------------------------------------
+
+
+def _stop(number: int, state: StepState = StepState.PENDING, *, host: HostName = H1) -> Step:
+    """A shut-down of its own wave that usually takes 20 s and may take 90 s."""
+    step = planned(number, Method.SHUT_DOWN, host, wave=number)
+    return a_step(replace(step, duration_s=20.0, grace_s=90.0), state)
+
+
+def test_where_no_memory_is_sent_the_steps_are_counted() -> None:
+    operation = an_operation(
+        _stop(2, StepState.SUCCEEDED), _stop(3), _stop(4, StepState.SKIPPED), _stop(5)
+    )
+    assert outlook(operation, {}, NOW).percent == 50
+    assert outlook(an_operation(), {}, NOW).percent == 0
+
+
+def test_those_that_are_left_to_be_stopped_count_in_the_time_that_is_left() -> None:
+    moved = a_step(planned(1, sent_mib=1000), StepState.SUCCEEDED, sent_mib=1000)
+    elsewhere = _stop(9, host=H2)
+    operation = an_operation(
+        moved, _stop(2, StepState.STARTED), _stop(3, StepState.STARTED), elsewhere
+    )
+    eta = outlook(operation, {}, later(60)).eta
+    assert eta is not None
+    assert eta.low == 40
+    # One that waits costs a moment more, as moves do.
+    assert eta.high == 181
+    done = an_operation(moved, _stop(2, StepState.SUCCEEDED))
+    assert outlook(done, {}, later(60)).eta == Range(low=0.0, high=0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,22 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from furlough.core.capacity import rooms
-from furlough.core.estimate import FINISH_S, SET_UP_S
+from furlough.core.dispositions import Choice, disposition
+from furlough.core.estimate import FINISH_S, SET_UP_S, SHUT_DOWN_S
 from furlough.core.ids import HostName
-from furlough.core.inventory import Inventory, Proof
+from furlough.core.inventory import Inventory, Proof, Vm
 from furlough.core.placement import place
 from furlough.core.plan import Handover, Method, OperationKind, Plan
 from furlough.core.planner import (
+    FIRST_POWER_WAVE,
+    GUARD_WAVE,
+    LAST_POWER_WAVE,
+    LAST_WAVE,
+    MOVE_WAVE,
     before,
     plan_action,
     plan_enter,
     plan_migration,
     plan_power,
     plan_remainder,
+    power_waves,
 )
 from furlough.core.policy import EnterOptions
-from furlough.core.prechecks import assess
+from furlough.core.prechecks import Assessment, Report, assess
 from furlough.core.states import HostMode, Power
+from furlough.core.vm_policy import IfIgnored, VmPolicy
 from tests.core.builders import (
     C1,
     C2,
@@ -150,6 +160,105 @@ def test_hosts_that_leave_together_are_no_targets_for_each_other() -> None:
     assert [step.number for step in plan.steps] == [1, 2, 3, 4, 5, 6]
 
 
+# --- VMs that are stopped ----------------------------------------------------------------------
+
+
+def _rated(number: int, priority: int, **traits: object) -> Vm:
+    """A VM whose owner says how much it matters."""
+    policy = VmPolicy(availability_priority=priority, shut_down_grace_s=90)
+    return replace(a_vm(number, **traits), policy=policy)  # type: ignore[arg-type]
+
+
+def _assessed(vms: Sequence[Vm], methods: Mapping[int, Method | None]) -> Assessment:
+    """The assessment of h1: these VMs by these methods, all others live."""
+    inventory = an_inventory(vms)
+    targets = [inventory.host(H2), inventory.host(H3)]
+    chosen = {vm.id: methods.get(int(vm.id[-12:]), Method.LIVE) for vm in vms}
+    live = [vm for vm in vms if chosen[vm.id] is Method.LIVE]
+    dispositions = tuple(
+        disposition(vm, Choice(method=chosen[vm.id], reason="so it is told")) for vm in vms
+    )
+    return Assessment(
+        reports=(Report(host=H1, findings=(), dispositions=dispositions),),
+        placement=place(live, targets, rooms(inventory, targets), inventory),
+    )
+
+
+def _stopping(vms: Sequence[Vm], methods: Mapping[int, Method | None]) -> Plan:
+    return plan_enter(an_inventory(vms), [H1], _assessed(vms, methods))
+
+
+def test_who_cannot_move_is_stopped_after_the_moves_who_matters_least_first() -> None:
+    vms = [_rated(1, 50), _rated(2, 80), _rated(3, 10), _rated(4, 80)]
+    methods = {2: Method.SHUT_DOWN, 3: Method.SUSPEND, 4: Method.SHUT_DOWN}
+    plan = _stopping(vms, methods)
+    assert [(step.method, step.vm, step.wave) for step in plan.steps] == [
+        (Method.RAISE_GUARD, None, GUARD_WAVE),
+        (Method.LIVE, vm_id(1), MOVE_WAVE),
+        (Method.SUSPEND, vm_id(3), FIRST_POWER_WAVE),
+        (Method.SHUT_DOWN, vm_id(2), FIRST_POWER_WAVE + 1),
+        (Method.SHUT_DOWN, vm_id(4), FIRST_POWER_WAVE + 1),
+        (Method.CONFIRM_EMPTY, None, LAST_WAVE),
+    ]
+    assert plan.unplaced == ()
+
+
+def test_a_shut_down_says_how_long_its_guest_has_and_what_comes_then() -> None:
+    policy = VmPolicy(shut_down_grace_s=240, if_ignored=IfIgnored.POWER_OFF)
+    vm = replace(a_vm(1, has_autostart=True), policy=policy)
+    (step,) = [one for one in _stopping([vm], {1: Method.SHUT_DOWN}).steps if one.vm]
+    assert (step.grace_s, step.may_power_off) == (240, True)
+    assert (step.host, step.source, step.targets) == (H1, H1, ())
+    assert (step.before, step.load) == (before(vm), load(4096, 2))
+
+
+def test_power_is_never_cut_after_a_suspend() -> None:
+    policy = VmPolicy(if_ignored=IfIgnored.POWER_OFF)
+    vm = replace(a_vm(1), policy=policy)
+    (step,) = [one for one in _stopping([vm], {1: Method.SUSPEND}).steps if one.vm]
+    assert (step.method, step.may_power_off) == (Method.SUSPEND, False)
+
+
+def test_who_is_to_be_left_gets_no_step_and_is_named_with_the_reason() -> None:
+    plan = _stopping([a_vm(1), a_vm(2)], {1: Method.LEAVE, 2: None})
+    assert [step.vm for step in plan.steps if step.vm] == []
+    assert [(one.vm, one.reasons) for one in plan.unplaced] == [
+        (vm_id(1), {H1: ("so it is told",)}),
+        (vm_id(2), {H1: ("so it is told",)}),
+    ]
+
+
+def test_a_vm_that_is_off_or_arriving_is_neither_stopped_nor_named() -> None:
+    vms = [a_vm(1, power=Power.SHUT_OFF), a_vm(2, is_arriving=True)]
+    plan = _stopping(vms, {1: None, 2: None})
+    assert [step.vm for step in plan.steps if step.vm] == []
+    assert plan.unplaced == ()
+
+
+def test_stops_take_their_time_after_the_moves() -> None:
+    vms = [_rated(1, 50), _rated(2, 10), _rated(3, 20, memory_mib=2000)]
+    plan = _stopping(vms, {2: Method.SHUT_DOWN, 3: Method.SUSPEND})
+    alone = _stopping([_rated(1, 50)], {})
+    starts = {step.vm: step.start_s for step in plan.steps}
+    assert starts[vm_id(2)] == alone.eta.low
+    assert starts[vm_id(3)] == pytest.approx(alone.eta.low + SHUT_DOWN_S)
+    assert plan.eta.low == pytest.approx(alone.eta.low + SHUT_DOWN_S + 11)
+    # A guest may take all of its grace.
+    assert plan.eta.high == pytest.approx(alone.eta.high + 90 + 33)
+
+
+@repeatable
+@given(st.lists(st.integers(0, 100), max_size=40))
+def test_waves_keep_the_order_and_never_pass_the_last_one(ranks: list[int]) -> None:
+    waves = power_waves(ranks)
+    assert set(waves) == set(ranks)
+    assert all(FIRST_POWER_WAVE <= wave <= LAST_POWER_WAVE for wave in waves.values())
+    ordered = [waves[rank] for rank in sorted(waves)]
+    assert ordered == sorted(ordered)
+    if len(waves) <= LAST_POWER_WAVE - FIRST_POWER_WAVE + 1:
+        assert len(set(ordered)) == len(ordered), "as many groups as fit"
+
+
 # --- estimates ---------------------------------------------------------------------------------
 
 
@@ -249,11 +358,8 @@ def test_moving_one_vm_is_a_plan_of_one_step() -> None:
 
 
 def test_vms_that_appeared_later_get_steps_that_are_numbered_on() -> None:
-    newcomers = [a_vm(8, memory_mib=1024), a_vm(9, memory_mib=2048)]
-    inventory = an_inventory(newcomers)
-    targets = [inventory.host(H2), inventory.host(H3)]
-    placement = place(newcomers, targets, rooms(inventory, targets), inventory)
-    steps = plan_remainder(inventory, newcomers, placement, first=5)
+    inventory = an_inventory([a_vm(8, memory_mib=1024), a_vm(9, memory_mib=2048)])
+    steps = plan_remainder(inventory, H1, assess(inventory, [H1], EnterOptions()), first=5)
     assert [(step.number, step.vm) for step in steps] == [(5, vm_id(9)), (6, vm_id(8))]
     moves = _plan(inventory).migrations
     assert {step.wave for step in steps} == {step.wave for step in moves}

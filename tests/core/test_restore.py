@@ -17,6 +17,7 @@ from furlough.core.plan import Before, Method, OperationKind, Plan, Unplaced
 from furlough.core.policy import RestoreMode
 from furlough.core.restore import Away, Homecoming, Return, is_closed_by, plan_exit, returns
 from furlough.core.states import HostMode, Power, StepState
+from furlough.core.vm_policy import VmPolicy
 from tests.core.builders import (
     H1,
     H2,
@@ -156,6 +157,130 @@ def test_a_definition_of_the_vm_left_at_home_stands_in_its_way_and_is_told() -> 
     assert "it has a VM with this UUID, shut_off" in reason
 
 
+# --- who is started again ----------------------------------------------------------------------
+
+
+def _stopped(
+    number: int,
+    *,
+    home: HostName = H1,
+    left_on: HostName = H1,
+    method: Method = Method.SHUT_DOWN,
+    power: Power = Power.RUNNING,
+) -> Away:
+    """VM `number`, which its evacuation has stopped where it was."""
+    return replace(
+        _away(number, home=home, left_on=left_on),
+        was_stopped=True,
+        method=method,
+        load=load(4096, 2),
+        before=Before(power=power),
+    )
+
+
+def _off(number: int, host: HostName = H1, *, priority: int = 50, memory_mib: int = 4096) -> Vm:
+    vm = a_vm(number, host=host, power=Power.SHUT_OFF, memory_mib=memory_mib)
+    return replace(vm, policy=VmPolicy(availability_priority=priority))
+
+
+def test_a_vm_that_was_shut_down_for_the_maintenance_is_started_where_it_was() -> None:
+    assert _judged([_off(1)], _stopped(1)) == [
+        (Homecoming.START, H1, "it was shut down by op-3"),
+    ]
+
+
+def test_a_suspended_vm_goes_on_from_its_saved_memory_and_it_is_told_if_that_is_gone() -> None:
+    saved = replace(_off(1), has_managed_save=True)
+    record = _stopped(1, method=Method.SUSPEND)
+    assert _judged([saved], record)[0][2] == "it was suspended by op-3"
+    assert "its saved memory is gone since, so it boots" in _judged([_off(1)], record)[0][2]
+
+
+def test_f108_a_vm_whose_definition_has_changed_starts_as_it_is_now_and_it_is_told() -> None:
+    ((homecoming, _, reason),) = _judged([_off(1, memory_mib=8192)], _stopped(1))
+    assert homecoming is Homecoming.START
+    assert "from 2 vCPUs and 4096 MiB to 2 and 8192, and starts as it is now" in reason
+
+
+def test_f109_a_vm_that_its_owner_started_elsewhere_is_not_started_twice() -> None:
+    vms = [_off(1), a_vm(1, host=H3)]
+    assert _judged(vms, _stopped(1)) == [
+        (Homecoming.STAYS, H3, "somebody started it elsewhere since")
+    ]
+
+
+def test_a_vm_that_runs_again_where_it_was_is_home() -> None:
+    assert _judged([a_vm(1, host=H1)], _stopped(1)) == [(Homecoming.AT_HOME, H1, "it runs already")]
+
+
+def test_a_stopped_vm_whose_definition_somebody_took_elsewhere_stays_there() -> None:
+    assert _judged([_off(1, H2)], _stopped(1)) == [
+        (Homecoming.STAYS, H2, "it is not on h1 any more")
+    ]
+
+
+@pytest.mark.parametrize("mode", [MOVED, NONE])
+def test_who_was_shut_down_is_listed_to_be_started_by_hand_unless_all_is_to_be_restored(
+    mode: RestoreMode,
+) -> None:
+    ((homecoming, now_on, reason),) = _judged([_off(1)], _stopped(1), mode=mode)
+    assert (homecoming, now_on) == (Homecoming.STAYS, H1)
+    assert f"furlough vm start {vm_id(1)}" in reason
+
+
+def test_a_home_host_without_room_starts_nobody_and_says_why() -> None:
+    home = a_host(H1, mode=MAINTENANCE, memory_mib=1024)
+    plan, decided = _exit([_off(1)], _stopped(1), home=home)
+    assert [one.homecoming for one in decided] == [Homecoming.STAYS]
+    assert [step.method for step in plan.steps] == [Method.LOWER_GUARD]
+    assert [one.vm for one in plan.unplaced] == [vm_id(1)]
+
+
+def test_room_at_home_is_shared_by_those_who_move_and_those_who_start() -> None:
+    home = a_host(H1, mode=MAINTENANCE, memory_mib=8192)
+    vms = [a_vm(1, host=H2, memory_mib=6144), _off(2)]
+    moved, stopped = _judged(vms, _away(1), _stopped(2), home=home)
+    assert moved[0] is Homecoming.LIVE
+    assert (stopped[0], "room for 2048 MiB" in stopped[2]) == (Homecoming.STAYS, True)
+
+
+def test_starts_follow_the_moves_who_matters_most_first_and_are_admitted_as_well() -> None:
+    vms = [a_vm(1, host=H2), _off(2, priority=10), _off(3, priority=90), _off(4, priority=90)]
+    plan, _ = _exit(vms, _away(1), _stopped(2), _stopped(3), _stopped(4, power=Power.PAUSED))
+    assert [(step.method, step.vm) for step in plan.steps] == [
+        (Method.RAISE_GUARD, None),
+        (Method.LIVE, vm_id(1)),
+        (Method.START, vm_id(3)),
+        (Method.START, vm_id(4)),
+        (Method.START, vm_id(2)),
+        (Method.LOWER_GUARD, None),
+    ]
+    assert plan.steps[0].admit == tuple(vm_id(number) for number in (1, 2, 3, 4))
+    waves = [step.wave for step in plan.steps]
+    assert waves == [0, 1, 2, 2, 3, 9]
+    starts = [step for step in plan.steps if step.method is Method.START]
+    assert {(step.host, step.targets, step.load) for step in starts} == {(H1, (H1,), load(4096, 2))}
+    assert [step.before.power for step in starts] == [Power.RUNNING, Power.PAUSED, Power.RUNNING]
+
+
+def test_a_vm_that_was_away_when_it_was_stopped_is_started_by_the_host_that_stopped_it() -> None:
+    away = _stopped(1, home=H1, left_on=H2)
+    inventory = an_inventory(
+        [_off(1, H2)],
+        hosts=[a_host(H1, mode=MAINTENANCE), a_host(H2, mode=MAINTENANCE), a_host(H3)],
+    )
+    (at_home,) = returns(inventory, H1, [away], RECORDED)[0]
+    assert at_home.homecoming is Homecoming.STAYS
+    assert "the exit of h2 starts it" in at_home.reason
+    plan, _ = plan_exit(inventory, [H2], [away], RECORDED)
+    assert [step.vm for step in plan.steps if step.method is Method.START] == [vm_id(1)]
+    lowered_at_home = a_step(planned(9, Method.LOWER_GUARD, H1), StepState.SUCCEEDED)
+    exit_of_home = an_operation(lowered_at_home, kind=OperationKind.EXIT)
+    assert not is_closed_by(exit_of_home, away)
+    lowered_there = a_step(planned(9, Method.LOWER_GUARD, H2), StepState.SUCCEEDED)
+    assert is_closed_by(an_operation(lowered_there, kind=OperationKind.EXIT, hosts=[H2]), away)
+
+
 # --- the plan of an exit -----------------------------------------------------------------------
 
 
@@ -259,6 +384,12 @@ def test_everybody_of_the_record_is_judged_and_only_those_who_come_are_moved_and
 def _ended_exit(*moves: Step, lowering: StepState = StepState.SUCCEEDED) -> Operation:
     last = a_step(planned(9, Method.LOWER_GUARD), lowering)
     return an_operation(*moves, last, kind=OperationKind.EXIT)
+
+
+@pytest.mark.parametrize("state", [StepState.FAILED, StepState.SKIPPED])
+def test_a_vm_that_could_not_be_started_stays_on_record(state: StepState) -> None:
+    start = a_step(planned(1, Method.START, targets=[H1]), state)
+    assert not is_closed_by(_ended_exit(start), _stopped(1))
 
 
 def _homecoming(number: int, state: StepState) -> Step:

@@ -50,6 +50,9 @@ def test_an_attempt_that_may_go_better_next_time_is_made_again(
         "guard.refused",
         "guest.ignored",
         "host.not_empty",
+        "vm.transient",
+        "vm.left",
+        "guard.unproven",
     ],
 )
 def test_an_attempt_that_would_end_the_same_way_is_not_made_again(code: str) -> None:

@@ -20,7 +20,7 @@ from tests.drivers.binding import needing_libvirt
 
 libvirt = needing_libvirt("libvirt")
 connection = needing_libvirt("furlough.drivers.libvirt.connection")
-hypervisor = needing_libvirt("furlough.drivers.libvirt.hypervisor")
+looking = needing_libvirt("furlough.drivers.libvirt.looking")
 inventory = needing_libvirt("furlough.drivers.libvirt.inventory")
 
 T = TypeVar("T")
@@ -226,7 +226,7 @@ def test_a_look_tells_running_from_paused_from_off_from_unknown() -> None:
     domain = handle.lookupByName("test")
 
     async def look(vm: str) -> Any:
-        return hypervisor._look(handle, H1, vm, clock)
+        return looking.look(handle, H1, vm, clock)
 
     def seen(vm: str) -> tuple[Presence, bool, bool]:
         found = asyncio.run(look(vm))

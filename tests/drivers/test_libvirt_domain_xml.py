@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from furlough.core.enrolment import DatastoreKind, EnrolledDatastore
 from furlough.core.ids import ClusterName, VmId
-from furlough.core.inventory import HOST_PASSTHROUGH, Disk, Nic
+from furlough.core.inventory import HOST_PASSTHROUGH, Agent, Disk, DiskKind, Nic
 from furlough.drivers.libvirt.domain_xml import Definition, parse_definition
 from furlough.errors import Invalid
 
@@ -98,7 +98,13 @@ def test_a_vm_with_all_that_a_real_one_has_is_read_as_it_is() -> None:
         cpu_model="EPYC-Milan",
         disks=(Disk(target="vda", source="/srv/vms/b.qcow2", datastore="images"),),
         nics=(Nic(network="ovs", mac="52:54:00:aa:bb:cc"),),
-        devices=(),
+        machine="pc-q35-7.2",
+        agent=Agent.SILENT,
+        has_tpm=True,
+        has_nvram=True,
+        boot_files=("/usr/share/OVMF/OVMF_CODE.fd",),
+        huge_page_kib=2048,
+        has_cpu_pins=True,
     )
 
 
@@ -244,13 +250,20 @@ def test_network_disks_lie_where_their_server_is() -> None:
         "<disk type='network' device='disk'><source protocol='nbd' name='vm1' tls='no'>"
         "<host name='10.0.0.9' port='10809'/></source><target dev='vda'/></disk>"
     )
-    assert nbd == Disk(target="vda", source="nbd://10.0.0.9/vm1", datastore="nbd")
+    assert nbd == Disk(
+        target="vda", source="nbd://10.0.0.9/vm1", datastore="nbd", address="10.0.0.9"
+    )
     rbd = one_disk(
         "<disk type='network' device='disk'><auth username='vms'><secret type='ceph' uuid='x'/>"
         "</auth><source protocol='rbd' name='pool/vm1'><host name='10.0.0.20' port='6789'/>"
         "<host name='10.0.0.21' port='6789'/></source><target dev='vdc'/></disk>"
     )
-    assert rbd == Disk(target="vdc", source="rbd://10.0.0.20,10.0.0.21/pool/vm1", datastore="ceph")
+    assert rbd == Disk(
+        target="vdc",
+        source="rbd://10.0.0.20,10.0.0.21/pool/vm1",
+        datastore="ceph",
+        address="10.0.0.20",
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,6 +272,7 @@ def test_network_disks_lie_where_their_server_is() -> None:
         "<disk type='file' device='cdrom'><target dev='sda'/><readonly/></disk>",
         "<disk type='file' device='cdrom'><source startupPolicy='optional'/><readonly/></disk>",
         "<disk type='file' device='floppy'><target dev='fda'/></disk>",
+        "<disk type='block' device='cdrom'><source startupPolicy='optional'/></disk>",
     ],
 )
 def test_an_empty_drive_is_no_disk(text: str) -> None:
@@ -271,6 +285,15 @@ def test_a_medium_in_the_drive_has_to_be_reachable_but_is_never_written() -> Non
         "<target dev='sda'/><readonly/></disk>"
     )
     assert (disk.datastore, disk.is_writable) == ("images", False)
+    assert (disk.kind, disk.is_medium) == (DiskKind.CDROM, True)
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"),
+    [("disk", DiskKind.DISK), ("lun", DiskKind.DISK), ("floppy", DiskKind.FLOPPY)],
+)
+def test_a_drive_is_told_from_a_disk(device: str, kind: DiskKind) -> None:
+    assert one_disk(f"<disk type='file' device='{device}'><source file='/a'/></disk>").kind is kind
 
 
 def test_a_disk_that_several_vms_share_is_writable() -> None:
@@ -376,6 +399,7 @@ PCI = "<source><address domain='0x0000' bus='0x81' slot='0x00' function='0x3'/><
             ),
             "tpm:/dev/tpm0",
         ),
+        ("<serial type='dev'><source path='/dev/ttyS1'/></serial>", "serial:/dev/ttyS1"),
     ],
 )
 def test_a_device_of_the_host_is_named(text: str, device: str) -> None:

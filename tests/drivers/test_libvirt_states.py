@@ -62,7 +62,7 @@ def number(name: str) -> int:
         ("SHUTOFF", "SHUTOFF_DESTROYED", Presence.SHUT_OFF, Why.DESTROYED, Power.SHUT_OFF),
         ("SHUTOFF", "SHUTOFF_CRASHED", Presence.SHUT_OFF, Why.CRASHED, Power.SHUT_OFF),
         ("SHUTOFF", "SHUTOFF_MIGRATED", Presence.SHUT_OFF, Why.MIGRATED, Power.SHUT_OFF),
-        ("SHUTOFF", "SHUTOFF_SAVED", Presence.SHUT_OFF, Why.UNKNOWN, Power.SHUT_OFF),
+        ("SHUTOFF", "SHUTOFF_SAVED", Presence.SHUT_OFF, Why.SAVED, Power.SHUT_OFF),
         ("SHUTOFF", "SHUTOFF_FAILED", Presence.SHUT_OFF, Why.FAILED, Power.SHUT_OFF),
         ("CRASHED", "CRASHED_PANICKED", Presence.PAUSED, Why.CRASHED, Power.ERROR),
         ("CRASHED", "CRASHED_UNKNOWN", Presence.PAUSED, Why.CRASHED, Power.ERROR),

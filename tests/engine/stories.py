@@ -10,6 +10,7 @@ from furlough.core.ids import HostName, OperationId
 from furlough.core.operation import Operation, Outcome, Step
 from furlough.core.policy import EnterOptions, ExitOptions
 from furlough.core.states import HostMode, OperationState
+from furlough.core.vm_policy import Words, words_of
 from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, open_stage, vm_id
 from furlough.sim.clock import run_virtually
 
@@ -69,6 +70,11 @@ async def exited(stage: Stage, host: HostName = H1, **options: object) -> Operat
 async def mode_of(stage: Stage, host: HostName = H1) -> HostMode:
     """The mode a host is in."""
     return (await stage.store.standings())[host].mode
+
+
+def words(**policy: object) -> Words:
+    """The policy that a VM carries with it."""
+    return words_of({name: str(word) for name, word in policy.items()})
 
 
 def step_of(operation: Operation, number: int) -> Step:

@@ -139,3 +139,33 @@ def test_it_is_the_hook_under_whatever_name_it_is_not_its_own(machine: Machine) 
     other = machine.hook_path.rename(machine.hook_path.with_name("qemu"))
     machine.hook_path = other
     assert machine.hook("prepare").code == 1
+
+
+@pytest.mark.parametrize(("is_guarded", "code"), [(True, 1), (False, 0)])
+def test_f116_a_hook_that_is_given_no_end_of_its_input_does_not_wait_for_ever(
+    machine: Machine, is_guarded: bool, code: int
+) -> None:
+    text = machine.hook_path.read_text()
+    assert text.count("HOOK_WITHIN_S = 10 ") == 1
+    machine.hook_path.write_text(text.replace("HOOK_WITHIN_S = 10 ", "HOOK_WITHIN_S = 1 "))
+    if is_guarded:
+        machine.raise_marker()
+    process = machine.start(machine.hook_path, "web01", "prepare", "begin", "-")
+    try:
+        assert process.wait(timeout=30) == code
+        assert process.stderr is not None
+        assert (b"no answer within 1 s" in process.stderr.read()) is is_guarded
+    finally:
+        process.communicate()
+
+
+def test_f116_a_hook_that_crashes_refuses_starts_and_lets_everything_else_pass(
+    machine: Machine,
+) -> None:
+    text = machine.hook_path.read_text()
+    assert text.count("refusal = why_refused(") == 1
+    broken = text.replace("refusal = why_refused(", "refusal = no_such_name(")
+    machine.hook_path.write_text(broken)
+    assert machine.hook("prepare").code == 1
+    for operation in PASSED:
+        assert machine.hook(operation).code == 0

@@ -72,6 +72,20 @@ def test_a_process_that_is_gone_or_odd_disturbs_nobody(machine: Machine) -> None
 # --- provisioning ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("before", [(), ("/bin/sh",), ("/usr/bin/python3", "-IS")])
+def test_a_start_that_waits_for_a_hook_is_under_way(
+    machine: Machine, before: tuple[str, ...]
+) -> None:
+    hook = str(machine.root / "etc/libvirt/hooks/qemu.d/60-slow")
+    machine.add_process(70, *before, hook, "web 01", "prepare", "begin", "-")
+    machine.add_process(71, *before, hook, "web02", "release", "end", "-")
+    machine.add_process(72, "/usr/bin/vim", hook)
+    assert machine.ask("processes").answer == {
+        "processes": [],
+        "provisioning": [{"pid": 70, "kind": "start", "what": "web 01"}],
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

@@ -20,7 +20,7 @@ from furlough.lab.blueprint import (
     draw,
 )
 from furlough.lab.collector import Tail
-from furlough.lab.guest import Entry, archive
+from furlough.lab.guest import Entry, archive, with_needs
 from furlough.lab.network import free_network
 from furlough.lab.processes import Process, carries
 from furlough.lab.site import Site
@@ -121,6 +121,10 @@ def test_addresses_of_a_lab_lie_in_its_network_and_differ() -> None:
 def parsed(blueprint: Blueprint, vm: int) -> ET.Element:
     """The domain XML of one of its VMs."""
     text = domain_xml.domain(blueprint, blueprint.vms[vm], KERNEL)
+    return tree(text)
+
+
+def tree(text: str) -> ET.Element:
     return ET.fromstring(text)  # noqa: S314 - our own text
 
 
@@ -239,6 +243,29 @@ def test_the_initramfs_is_an_archive_the_kernel_can_read() -> None:
     assert members["bin"] == (stat.S_IFDIR | 0o755, b"")
     assert members["bin/sh"] == (stat.S_IFREG | 0o755, b"abc")
     assert list(members)[-1] == "TRAILER!!!"
+
+
+def test_a_guests_modules_are_loaded_after_those_that_they_need() -> None:
+    dependencies = (
+        "kernel/a/pci.ko.xz: kernel/b/legacy.ko.xz kernel/b/bus.ko.xz kernel/b/ring.ko.xz\n"
+        "kernel/a/console.ko.xz: kernel/b/bus.ko.xz kernel/b/ring.ko.xz\n"
+        "kernel/b/bus.ko.xz: kernel/b/ring.ko.xz\nkernel/b/ring.ko.xz:\n"
+    )
+    assert with_needs(["a/pci.ko", "a/console.ko"], dependencies) == [
+        "b/ring.ko", "b/bus.ko", "b/legacy.ko", "a/pci.ko", "a/console.ko",
+    ]  # fmt: skip
+    assert with_needs(["c/alone.ko"], dependencies) == ["c/alone.ko"]
+
+
+def test_a_vm_may_be_made_contrary_or_given_a_device() -> None:
+    blueprint = draw("lab", Options(), 7)
+    plain = domain_xml.domain(blueprint, blueprint.vms[0], KERNEL)
+    contrary = domain_xml.with_words(plain, domain_xml.IGNORES_SHUTDOWN, domain_xml.AGENT_HANGS)
+    told = tree(contrary).findtext("os/cmdline", "").split()
+    assert told[-2:] == ["furlough_shutdown=ignore", "furlough_agent=hangs"]
+    equipped = tree(domain_xml.with_device(plain, domain_xml.AGENT_CHANNEL))
+    assert len(equipped.findall("devices/channel")) == 1
+    assert len(equipped.findall("devices/*")) == len(tree(plain).findall("devices/*")) + 1
 
 
 def test_the_collector_takes_whole_lines_only(tmp_path: Path) -> None:

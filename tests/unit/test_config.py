@@ -140,3 +140,17 @@ def test_nothing_else_is_listened_on(listen: str, code: str) -> None:
         split_listen(listen)
     assert caught.value.code == code
     assert caught.value.remedy
+
+
+def test_probe_commands_are_lists_of_words(tmp_path: Path) -> None:
+    text = '[probes]\nstorage = ["/usr/bin/ceph-fine", "--quick"]\n'
+    probes = loaded(tmp_path, text).probes
+    assert probes.storage == ("/usr/bin/ceph-fine", "--quick")
+    assert probes.backup == ()
+
+
+@pytest.mark.parametrize("value", ['"/bin/x --all"', '["relative"]', '["/bin/x", 3]', '["a\\nb"]'])
+def test_a_probe_command_that_is_no_list_of_words_is_refused(tmp_path: Path, value: str) -> None:
+    error = refused(tmp_path, f"[probes]\nbackup = {value}\n")
+    assert error.code == "config.type"
+    assert "the first one an absolute path" in error.message

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from furlough.core.inventory import Proof
 from furlough.core.policy import ActionOptions, EnterOptions, ExitOptions, RestoreMode
 from furlough.errors import Invalid
-from furlough.wire import enrolment, requests
+from furlough.wire import enrolment, remedies, requests
 from furlough.wire.enrolment import (
     ClusterBody,
     DatastoreBody,
@@ -27,12 +27,13 @@ from furlough.wire.requests import (
     ExitBody,
     ExitRequest,
     OperationBody,
+    PolicyBody,
 )
 from furlough.wire.shapes import Body
 
 BODIES = [
     one
-    for module in (enrolment, requests)
+    for module in (enrolment, remedies, requests)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, Body) and one is not Body
 ]
@@ -50,6 +51,30 @@ def test_options_of_entering_arrive_as_they_were_meant(shape: type[EnterBody]) -
     meant = shape.model_validate({**said, "purpose": "p"}).to_core()
     assert (meant.timeout_s, meant.target_hosts) == (60, ("h2", "h3"))
     assert (meant.reason, meant.ticket, meant.purpose) == ("fans", "T-1", "p")
+    said = {"shut_down": ["web 01", "<b>"], "override": ["a.b", "c.d", "a.b"], "strict": ["e.f"]}
+    meant = shape.model_validate(said).to_core()
+    assert meant.shut_down == ("web 01", "<b>")  # whoever that is
+    assert (meant.override, meant.strict) == (("a.b", "c.d"), ("e.f",))
+
+
+def test_settings_of_a_vm_become_the_words_it_carries() -> None:
+    policy = {"ha": True, "shut_down_grace_s": 90, "host_affinity": ["h1", "h2"], "post_copy": None}
+    assert PolicyBody.model_validate({"policy": policy}).to_core() == {
+        "ha": "true",
+        "shut_down_grace_s": "90",
+        "host_affinity": "h1,h2",
+        "post_copy": None,
+    }
+
+
+def test_defaults_of_vms_may_be_written_as_toml_has_them() -> None:
+    defaults = {"ha": False, "shut_down_grace_s": 300, "on_maintenance": "ask"}
+    cluster = ClusterBody.model_validate({"name": "c1", "vm_defaults": defaults}).to_core()
+    assert dict(cluster.vm_defaults) == {
+        "ha": "false",
+        "shut_down_grace_s": "300",
+        "on_maintenance": "ask",
+    }
 
 
 @pytest.mark.parametrize("shape", [ExitBody, ExitRequest])
@@ -149,3 +174,43 @@ def test_a_name_that_stands_twice_in_a_file_is_a_mistake(table: str) -> None:
         body.to_core()
     assert caught.value.code == "name.repeated"
     assert f"two {table}s named 'x'" in caught.value.message
+
+
+def test_rules_weights_and_defaults_of_a_cluster_come_back_as_they_were_enrolled() -> None:
+    told = {
+        "name": "c1",
+        "reserve": "n+1",
+        "severity": {"host.clock": "blocker"},
+        "rule": [
+            {"name": "apart", "kind": "anti_affinity", "vms": ["db1", "db2"], "hard": False},
+            {"name": "licence", "kind": "host_affinity", "vms": ["erp"], "hosts": ["h1", "h2"]},
+        ],
+    }
+    one = ClusterBody.model_validate(told)
+    core = one.to_core()
+    apart, licence = core.rules
+    assert (apart.vms, apart.is_hard, licence.hosts) == (("db1", "db2"), False, ("h1", "h2"))
+    assert core.policy.reserve == "n+1"
+    assert core.policy.severity == (("host.clock", "blocker"),)
+    assert ClusterBody.model_validate(cluster_body(core)) == one
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ({"severity": {"host.grumpy": "info"}}, "severity.code"),
+        ({"severity": {"vm.two_copies": "info"}}, "severity.fixed"),
+        ({"rule": [{"name": "r", "kind": "host_affinity", "vms": ["a"]}]}, "rule.hosts"),
+        (
+            {"rule": [{"name": "r", "kind": "affinity", "vms": ["a"], "hosts": ["h1"]}]},
+            "rule.hosts",
+        ),
+        ({"rule": [{"name": "r", "kind": "affinity", "vms": ["a"]}] * 2}, "name.repeated"),
+        ({"vm_defaults": {"dance": "yes"}}, "policy.unknown"),
+    ],
+)
+def test_a_cluster_whose_policy_makes_no_sense_is_refused(told: dict[str, Any], code: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        ClusterBody.model_validate({"name": "c1", **told}).to_core()
+    assert refusal.value.code == code
+    assert refusal.value.remedy

@@ -11,6 +11,7 @@ from furlough.api.enrolling import merged
 from furlough.api.json_body import StrictRoute
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import parse_host_name
+from furlough.core.plan import OperationKind
 from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.service import with_hash
 from furlough.wire.enrolment import HostBody, host_body
@@ -148,4 +149,28 @@ async def uncordon_host(
 ) -> OperationView:
     """This host takes VMs again."""
     operation = await service.uncordon(parse_host_name(host), body.to_core(), request)
+    return await view_of(operation, service)
+
+
+@router.post("/{host}/reboot", status_code=202)
+async def reboot_host(
+    host: str, body: ActionBody, service: TheService, request: TheRequest
+) -> OperationView:
+    """Reboot a host in maintenance; it stays in maintenance."""
+    return await _change_power(OperationKind.REBOOT_HOST, host, body, service, request)
+
+
+@router.post("/{host}/power-off", status_code=202)
+async def power_off_host(
+    host: str, body: ActionBody, service: TheService, request: TheRequest
+) -> OperationView:
+    """Switch off a host in maintenance; it stays in maintenance."""
+    return await _change_power(OperationKind.POWER_OFF_HOST, host, body, service, request)
+
+
+async def _change_power(
+    kind: OperationKind, host: str, body: ActionBody, service: TheService, request: TheRequest
+) -> OperationView:
+    name = parse_host_name(host)
+    operation = await service.change_host_power(kind, name, body.to_core(), request)
     return await view_of(operation, service)

@@ -11,6 +11,7 @@ from furlough.api.events import entry_view
 from furlough.api.json_body import StrictRoute
 from furlough.core.ids import parse_host_name, parse_operation_id
 from furlough.core.operation import Operation
+from furlough.core.plan import OperationKind
 from furlough.service import Request, Service, with_hash
 from furlough.wire.operations import EntryView, OperationView
 from furlough.wire.requests import (
@@ -59,7 +60,9 @@ async def _on_one_host(body: HostOperation, service: Service, request: Request) 
     host, options = parse_host_name(body.hosts[0]), body.options.to_core()
     if body.kind == "cordon":
         return await service.cordon(host, options, request)
-    return await service.uncordon(host, options, request)
+    if body.kind == "uncordon":
+        return await service.uncordon(host, options, request)
+    return await service.change_host_power(OperationKind(body.kind), host, options, request)
 
 
 @router.get("/{operation}")

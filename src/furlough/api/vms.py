@@ -10,7 +10,7 @@ from furlough.core.ids import parse_host_name, parse_vm_id
 from furlough.core.plan import OperationKind
 from furlough.wire.facts import VmView, vm_view
 from furlough.wire.operations import OperationView
-from furlough.wire.requests import ActionBody
+from furlough.wire.requests import ActionBody, PolicyBody
 
 router = APIRouter(route_class=StrictRoute, prefix="/vms")
 
@@ -31,6 +31,13 @@ async def show_vm(uuid: str, service: TheService, _caller: Caller) -> VmView:
     """One VM."""
     inventory, away = await service.inventory(), await service.away()
     return vm_view(inventory.vm(parse_vm_id(uuid)), {one.vm: one for one in away})
+
+
+@router.patch("/{uuid}")
+async def set_vm(uuid: str, body: PolicyBody, service: TheService, caller: Caller) -> VmView:
+    """Change the policy that travels with a VM; the VM as its host shows it afterwards."""
+    vm = await service.upkeep.set_policy(parse_vm_id(uuid), body.to_core(), caller)
+    return vm_view(vm, {one.vm: one for one in await service.away()})
 
 
 @router.post("/{uuid}/start", status_code=202)

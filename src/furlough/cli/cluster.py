@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
 from furlough.cli import output
+from furlough.errors import Invalid
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,6 +31,32 @@ Trust = Annotated[
     typer.Option(
         "--trusts-own-proofs/--no-trusts-own-proofs",
         help="Waive the hypervisor's storage check where our own proofs hold.",
+    ),
+]
+Reserve = Annotated[
+    Literal["none", "n+1"] | None,
+    typer.Option("--reserve", help="Room that has to be left: none, or for losing one more host."),
+]
+Severities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--severity",
+        metavar="CODE=SEVERITY",
+        help="What a finding weighs here: blocker, warning or info. Repeat for several.",
+    ),
+]
+VmDefaults = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vm-default",
+        metavar="NAME=VALUE",
+        help="A policy of VMs that do not say otherwise. Repeat for several.",
+    ),
+]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset", help="A default of VMs or a finding's weight to take away. Repeat for several."
     ),
 ]
 
@@ -70,9 +98,23 @@ def show(name: Name, json: Json = False) -> None:
         output.print_json(found)
         return
     policy = dict(found.policy)
-    limits = policy.pop("limits", {})
-    facts = {"name": found.name, "hosts": found.hosts, "vms": found.vms, **policy}
+    limits, rules = policy.pop("limits", {}), policy.pop("rule", [])
+    tables = {name: _as_words(policy.pop(name, {})) for name in ("vm_defaults", "severity")}
+    facts = {"name": found.name, "hosts": found.hosts, "vms": found.vms, **policy, **tables}
     output.print_facts({**facts, **{f"migrations_{name}": one for name, one in limits.items()}})
+    for rule in rules:
+        output.say(f"rule {_rule(rule)}")
+
+
+def _as_words(table: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in table.items())
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    """A rule in a line."""
+    strength = "" if rule.get("hard", True) else " (soft)"
+    where = f" on {', '.join(rule['hosts'])}" if rule.get("hosts") else ""
+    return f"{rule['name']}: {rule['kind']} of {', '.join(rule['vms'])}{where}{strength}"
 
 
 @app.command()
@@ -82,11 +124,22 @@ def add(
     vcpu_overcommit: Overcommit = None,
     max_hosts_away: Away = None,
     trusts_own_proofs: Trust = None,
+    reserve: Reserve = None,
+    severity: Severities = None,
+    vm_default: VmDefaults = None,
 ) -> None:
-    """Enrol a cluster."""
+    """Enrol a cluster. Its rules come from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
-    changes = _changes(memory_ceiling, vcpu_overcommit, max_hosts_away, trusts_own_proofs)
+    changes = _given(
+        memory_ceiling=memory_ceiling,
+        vcpu_overcommit=vcpu_overcommit,
+        max_hosts_away=max_hosts_away,
+        trusts_own_proofs=trusts_own_proofs,
+        reserve=reserve,
+        severity=_table("--severity", severity, {}, []),
+        vm_defaults=_table("--vm-default", vm_default, {}, []),
+    )
     with connect() as client:
         client.add("clusters", {"name": name, **changes})
     output.say(f"Cluster {name} added.")
@@ -99,12 +152,28 @@ def set_(
     vcpu_overcommit: Overcommit = None,
     max_hosts_away: Away = None,
     trusts_own_proofs: Trust = None,
+    reserve: Reserve = None,
+    severity: Severities = None,
+    vm_default: VmDefaults = None,
+    unset: Unset = None,
 ) -> None:
-    """Change a cluster's policy; what is not named stays."""
+    """Change a cluster's policy; what is not named stays. Its rules come from a file: furlough
+    apply."""
     from furlough.cli.daemon_access import connect
 
-    changes = _changes(memory_ceiling, vcpu_overcommit, max_hosts_away, trusts_own_proofs)
     with connect() as client:
+        known = client.cluster(name).policy if severity or vm_default or unset else {}
+        _check_known(unset or [], known)
+        weights, defaults = known.get("severity", {}), known.get("vm_defaults", {})
+        changes = _given(
+            memory_ceiling=memory_ceiling,
+            vcpu_overcommit=vcpu_overcommit,
+            max_hosts_away=max_hosts_away,
+            trusts_own_proofs=trusts_own_proofs,
+            reserve=reserve,
+            severity=_table("--severity", severity, weights, unset or []),
+            vm_defaults=_table("--vm-default", vm_default, defaults, unset or []),
+        )
         client.change("clusters", name, changes)
     output.say(f"Cluster {name} changed.")
 
@@ -119,16 +188,43 @@ def remove(name: Name) -> None:
     output.say(f"Cluster {name} removed.")
 
 
-def _changes(
-    memory_ceiling: float | None,
-    vcpu_overcommit: float | None,
-    max_hosts_away: int | None,
-    trusts_own_proofs: bool | None,
-) -> dict[str, Any]:
-    given = {
-        "memory_ceiling": memory_ceiling,
-        "vcpu_overcommit": vcpu_overcommit,
-        "max_hosts_away": max_hosts_away,
-        "trusts_own_proofs": trusts_own_proofs,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_known(unset: Sequence[str], policy: Mapping[str, Any]) -> None:
+    """`Invalid` where nothing of this name could be taken away."""
+    known = {*policy.get("severity", {}), *policy.get("vm_defaults", {})}
+    for name in unset:
+        if name not in known:
+            raise Invalid(
+                "option.unknown",
+                f"{name[:64]!r} is neither a default of VMs nor a finding's weight here.",
+                remedy=f"What could be taken away: {', '.join(sorted(known)) or 'nothing'}.",
+            )
+
+
+def _table(
+    option: str, given: list[str] | None, known: Mapping[str, Any], unset: Sequence[str]
+) -> dict[str, Any] | None:
+    """A table of the policy with what was given as NAME=VALUE, and without what is taken away;
+    None where none of it changes."""
+    if not given and not set(unset) & set(known):
+        return None
+    table = {name: value for name, value in known.items() if name not in unset}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise Invalid(
+                "option.malformed",
+                f"{option} {text[:64]!r} is not of the form NAME=VALUE.",
+                remedy=f"For instance {_EXAMPLES[option]}.",
+            )
+        table[name] = value
+    return table
+
+
+_EXAMPLES = {
+    "--severity": "--severity vm.no_backup=blocker",
+    "--vm-default": "--vm-default on_maintenance=shut_down",
+}

@@ -45,6 +45,7 @@ FOR_A_PERSON = frozenset(
         "migration.stale_source",
         "migration.stale_target",
         "migration.stray_copy",
+        "vm.leave",
         "vm.two_copies",
     }
 )
@@ -215,7 +216,9 @@ def _says(operation: OperationView) -> str:
 
 def print_end(operation: OperationView) -> None:
     """Every VM that the operation was about, and how it ended."""
-    moves = {step.vm_uuid: step for step in operation.steps if step.vm_uuid}
+    moves = {
+        step.vm_uuid: step for step in operation.steps if step.vm_uuid and step.method != "insert"
+    }
     if operation.vms:
         say()
         print_table(
@@ -233,12 +236,24 @@ def print_end(operation: OperationView) -> None:
         say(f"  -> To stop it: furlough operation cancel {operation.id}")
     advice: dict[str, list[str]] = {}
     for vm in operation.vms:
-        if vm.remedy and vm.outcome not in ("moved", "started", "stopped"):
+        if vm.remedy and vm.outcome not in ("moved", "started", "stopped", "remedied"):
             advice.setdefault(vm.remedy, []).append(vm.name)
     for remedy, names in advice.items():
         say(f"  {', '.join(names)}: {remedy}")
+    for line in failures(operation):
+        say(f"  {line}")
     for line in _next_steps(operation):
         say(f"  -> {line}")
+
+
+def failures(operation: OperationView) -> list[str]:
+    """Steps about drives that failed: their VMs are where they should be, so the table is silent
+    about them."""
+    return [
+        f"{step.vm_name}: {step.error.message} {step.error.remedy}".rstrip()
+        for step in operation.steps
+        if step.method in ("eject", "insert") and step.state == "failed" and step.error
+    ]
 
 
 def _next_steps(operation: OperationView) -> list[str]:

@@ -41,8 +41,19 @@ Datastores = Annotated[
     typer.Option("--datastore", help="A datastore it reaches. Repeat for several."),
 ]
 ProgramWay = Annotated[
-    Literal["local", "none"] | None,
+    Literal["ssh", "local", "none"] | None,
     typer.Option("--program", help="How furlough-host is reached."),
+]
+Bmc = Annotated[
+    str | None,
+    typer.Option("--bmc", help="Its management controller: ADDRESS or ADDRESS:PORT, else 443."),
+]
+OtherWayIn = Annotated[
+    bool | None,
+    typer.Option(
+        "--other-way-in/--no-other-way-in",
+        help="Besides network and BMC there is a way to the machine: a console, hands.",
+    ),
 ]
 
 
@@ -72,7 +83,7 @@ def list_(json: Json = False) -> None:
             (
                 one.name,
                 one.cluster,
-                one.mode.value,
+                f"{one.mode.value}{' VIOLATED' if one.violations else ''}",
                 one.reachability.value,
                 one.guard,
                 one.vms_running,
@@ -95,7 +106,12 @@ def show(name: Name, json: Json = False) -> None:
     if json:
         output.print_json(found)
         return
-    output.print_facts(found.model_dump(mode="json"))
+    output.print_facts(found.model_dump(mode="json", exclude={"violations"}))
+    for one in found.violations:
+        since = one.since.astimezone().isoformat(sep=" ", timespec="seconds")
+        output.say(f"CRITICAL maintenance.violated: {one.what}, since {since}")
+    if found.violations:
+        output.say("  -> Move it away or shut it down, and find out who started it.")
 
 
 @app.command()
@@ -117,7 +133,7 @@ def log(
     for line in found:
         about = f"{line.vm_name}: " if line.vm_name else ""
         at = line.at.astimezone().isoformat(sep=" ", timespec="seconds")
-        output.say(f"{at}  {line.operation}  {line.level.value:<7}  {about}{line.message}")
+        output.say(f"{at}  {line.operation or '-'}  {line.level.value:<7}  {about}{line.message}")
 
 
 @app.command()
@@ -132,6 +148,8 @@ def add(
     reserved_memory_mib: Reserved = None,
     datastore: Datastores = None,
     program: ProgramWay = None,
+    bmc: Bmc = None,
+    has_other_way_in: OtherWayIn = None,
 ) -> None:
     """Enrol a host."""
     from furlough.cli.daemon_access import connect
@@ -144,6 +162,8 @@ def add(
         reserved_memory_mib=reserved_memory_mib,
         datastores=datastore,
         program=program,
+        bmc=bmc,
+        has_other_way_in=has_other_way_in,
     )
     with connect() as client:
         client.add("hosts", {"name": name, "cluster": cluster, "address": address, **changes})
@@ -162,6 +182,8 @@ def set_(
     reserved_memory_mib: Reserved = None,
     datastore: Datastores = None,
     program: ProgramWay = None,
+    bmc: Bmc = None,
+    has_other_way_in: OtherWayIn = None,
 ) -> None:
     """Change how a host is enrolled; what is not named stays."""
     from furlough.cli.daemon_access import connect
@@ -176,6 +198,8 @@ def set_(
         reserved_memory_mib=reserved_memory_mib,
         datastores=datastore,
         program=program,
+        bmc=bmc,
+        has_other_way_in=has_other_way_in,
     )
     with connect() as client:
         client.change("hosts", name, changes)
@@ -193,6 +217,28 @@ def remove(name: Name) -> None:
 
 
 @app.command()
+def prepare(name: Name, json: Json = False) -> None:
+    """Install furlough-host and its hook on a host, and prove that the hook refuses.
+
+    Exit code 1 if it does not.
+    """
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        found = client.prepare(name)
+    if json:
+        output.print_json(found)
+    elif found.is_proven:
+        output.say(f"{name}: furlough-host and its hook are installed; it was seen to refuse.")
+    else:
+        output.warn(
+            f"furlough: {name}: furlough-host and its hook are installed, but the hook cannot be "
+            f"relied on: {found.trouble}.\n  -> {found.remedy}"
+        )
+    sys.exit(output.DONE if found.is_proven else output.FAILED)
+
+
+@app.command()
 def cordon(name: Name, wait: Wait = False, json: Json = False) -> None:
     """No new VMs for this host; nothing moves."""
     _ask("cordon", name, wait=wait, json=json)
@@ -202,6 +248,18 @@ def cordon(name: Name, wait: Wait = False, json: Json = False) -> None:
 def uncordon(name: Name, wait: Wait = False, json: Json = False) -> None:
     """This host takes VMs again; its guard is lowered."""
     _ask("uncordon", name, wait=wait, json=json)
+
+
+@app.command()
+def reboot(name: Name, wait: Wait = False, json: Json = False) -> None:
+    """Reboot a host in maintenance; it stays in maintenance, empty and guarded."""
+    _ask("reboot_host", name, wait=wait, json=json)
+
+
+@app.command("power-off")
+def power_off(name: Name, wait: Wait = False, json: Json = False) -> None:
+    """Switch off a host in maintenance; it stays in maintenance."""
+    _ask("power_off_host", name, wait=wait, json=json)
 
 
 def _ask(kind: str, name: str, *, wait: bool, json: bool) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from furlough import __version__
 from furlough.cli import cluster, host, lab, operation, output, vm
-from furlough.errors import Bug, FurloughError
+from furlough.errors import Bug, FurloughError, Invalid
 
 app = typer.Typer(
     name="furlough",
@@ -29,8 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cluster.app, name="cluster", help="Clusters: list, show, add, set, remove.")
-app.add_typer(host.app, name="host", help="Hosts: list, show, add, set, remove, cordon, uncordon.")
-app.add_typer(vm.app, name="vm", help="VMs: list, show, start, shut-down, power-off, migrate.")
+app.add_typer(
+    host.app, name="host", help="Hosts: list, show, add, set, remove, prepare, cordon, uncordon."
+)
+app.add_typer(vm.app, name="vm", help="VMs: list, show, set, start, shut-down, power-off, migrate.")
 app.add_typer(operation.app, name="operation", help="Operations: list, show, watch, cancel.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 
@@ -38,6 +40,28 @@ Hosts = Annotated[list[str], typer.Argument(metavar="HOST", help="Hosts, by name
 Targets = Annotated[
     list[str] | None,
     typer.Option("--target-host", help="Only these hosts may take VMs. Repeat for several."),
+]
+ShutDown = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shut-down",
+        metavar="VM",
+        help="A VM that may be shut down where it cannot move live. Repeat for several.",
+    ),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        metavar="CODE",
+        help="A finding that is accepted, which takes a --reason. Repeat for several.",
+    ),
+]
+Strict = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strict", metavar="CODE", help="A finding that is to forbid entering. Repeat for several."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the operation to its end.")]
@@ -151,16 +175,48 @@ def apply(file: Annotated[Path, typer.Argument(metavar="FILE", help="A furlough.
 
 
 @app.command()
-def check(hosts: Hosts, target_host: Targets = None, json: Json = False) -> None:
-    """Precheck: what would happen to every VM, and what stands against it. Changes nothing.
+def check(
+    hosts: Hosts,
+    target_host: Targets = None,
+    shut_down: ShutDown = None,
+    override: Override = None,
+    strict: Strict = None,
+    reason: Reason = "",
+    apply: Annotated[
+        str | None,
+        typer.Option(
+            "--apply",
+            metavar="CODE",
+            help="Apply the remedy against this finding, after telling what it changes.",
+        ),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Put back what remedies have taken out.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Say yes to what --apply or --undo would change.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Precheck: what would happen to every VM, and what stands against it. Changes nothing, but
+    with --apply or --undo.
 
-    Exit code 3 if something forbids entering.
+    Exit code 3 if something forbids entering; 8 if --apply waits for a yes and nobody is there.
     """
-    from furlough.cli import reports
+    from furlough.cli import remedies, reports
     from furlough.cli.daemon_access import connect
 
+    if undo and apply is not None:
+        raise Invalid(
+            "remedy.contradiction", "--apply and --undo at once.", remedy="Say one of them."
+        )
+    options = _enter_options(target_host, shut_down, override, strict, reason)
     with connect() as client:
-        found = client.check(hosts, {"target_hosts": target_host or []})
+        if apply is not None:
+            _stop_unless_done(remedies.apply(client, hosts, apply, options, is_sure=yes))
+        elif undo:
+            _stop_unless_done(remedies.undo(client, hosts, is_sure=yes))
+        found = client.check(hosts, options)
     if json:
         output.print_json(found)
     else:
@@ -168,14 +224,45 @@ def check(hosts: Hosts, target_host: Targets = None, json: Json = False) -> None
     sys.exit(output.REFUSED if any(one.verdict == "blocked" for one in found) else output.DONE)
 
 
+def _stop_unless_done(code: int) -> None:
+    if code != output.DONE:
+        sys.exit(code)
+
+
+def _enter_options(
+    target_host: list[str] | None,
+    shut_down: list[str] | None,
+    override: list[str] | None,
+    strict: list[str] | None,
+    reason: str,
+) -> dict[str, object]:
+    """What a precheck, a plan and an entering have in common."""
+    return {
+        "target_hosts": target_host or [],
+        "shut_down": shut_down or [],
+        "override": override or [],
+        "strict": strict or [],
+        "reason": reason,
+    }
+
+
 @app.command()
-def plan(hosts: Hosts, target_host: Targets = None, json: Json = False) -> None:
+def plan(
+    hosts: Hosts,
+    target_host: Targets = None,
+    shut_down: ShutDown = None,
+    override: Override = None,
+    strict: Strict = None,
+    reason: Reason = "",
+    json: Json = False,
+) -> None:
     """Dry run: which VM would go where, in which order, how long. Changes nothing."""
     from furlough.cli import reports
     from furlough.cli.daemon_access import connect
 
     with connect() as client:
-        found = client.plan(hosts, {"target_hosts": target_host or []})
+        options = _enter_options(target_host, shut_down, override, strict, reason)
+        found = client.plan(hosts, options)
     if json:
         output.print_json(found)
     else:
@@ -186,6 +273,9 @@ def plan(hosts: Hosts, target_host: Targets = None, json: Json = False) -> None:
 def enter(
     hosts: Hosts,
     target_host: Targets = None,
+    shut_down: ShutDown = None,
+    override: Override = None,
+    strict: Strict = None,
     timeout: Timeout = None,
     reason: Reason = "",
     ticket: Ticket = "",
@@ -197,9 +287,8 @@ def enter(
     With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
     """
     options = {
-        "target_hosts": target_host or [],
+        **_enter_options(target_host, shut_down, override, strict, reason),
         "timeout_s": None if timeout is None else output.seconds(timeout),
-        "reason": reason,
         "ticket": ticket,
     }
     _ask("enter", hosts, options, wait=wait, json=json)

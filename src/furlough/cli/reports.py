@@ -3,34 +3,63 @@
 from __future__ import annotations
 
 from furlough.cli.output import print_table, say, span
-from furlough.wire.plans import ExitCheckView, PlanView, ReportView
+from furlough.wire.plans import (
+    DispositionView,
+    ExitCheckView,
+    FindingView,
+    PlanView,
+    ReportView,
+)
+
+_HEADINGS = {
+    "blocker": "forbids entering",
+    "warning": "deserves a thought",
+    "info": "worth knowing",
+}
 
 
 def print_reports(reports: list[ReportView]) -> None:
-    """Findings first, then what happens to each VM."""
+    """Findings first, the worst of them foremost, then what happens to each VM."""
     for report in reports:
         say(f"{report.host}: {report.verdict}")
-        for one in report.findings:
-            say(f"  {one.severity:8} {one.code}: {one.message}")
-            if one.severity != "info":
-                say(f"           -> {one.remedy}")
+        for severity, heading in _HEADINGS.items():
+            _print_findings(heading, [one for one in report.findings if one.severity == severity])
         if report.vms:
             say()
             print_table(
                 ("vm", "method", "target", "seconds", "downtime", "reason"),
-                [
-                    (
-                        vm.name,
-                        vm.method,
-                        vm.target,
-                        f"{vm.duration_s:.1f}" if vm.target else None,
-                        f"{vm.downtime_ms} ms" if vm.target else None,
-                        vm.reason,
-                    )
-                    for vm in report.vms
-                ],
+                [_disposition_row(vm) for vm in report.vms],
             )
         say()
+
+
+def _print_findings(heading: str, findings: list[FindingView]) -> None:
+    """The findings of one severity; a remedy that many share is told once, below them."""
+    if findings:
+        say(f"  {heading}:")
+    for (code, remedy), group in _by_remedy(findings).items():
+        for one in group:
+            say(f"    {code}: {one.message}")
+        say(f"      -> {remedy}")
+
+
+def _by_remedy(findings: list[FindingView]) -> dict[tuple[str, str], list[FindingView]]:
+    groups: dict[tuple[str, str], list[FindingView]] = {}
+    for one in findings:
+        groups.setdefault((one.code, one.remedy), []).append(one)
+    return groups
+
+
+def _disposition_row(vm: DispositionView) -> tuple[object, ...]:
+    moves = vm.target is not None
+    return (
+        vm.name,
+        vm.method.replace("_", " "),
+        vm.target,
+        f"{vm.duration_s:.1f}" if moves or vm.duration_s else None,
+        f"{vm.downtime_ms} ms" if moves else None,
+        vm.reason,
+    )
 
 
 def print_plan(plan: PlanView) -> None:
@@ -63,7 +92,7 @@ def print_plan(plan: PlanView) -> None:
 
 
 def print_exit_checks(checks: list[ExitCheckView]) -> None:
-    """Who would come home, who would not, and why."""
+    """Who would come home, who would not, and why; and what is put back into drives."""
     for check in checks:
         say(f"{check.host}: {len(check.plan.steps)} steps, {check.plan.migrations} migrations")
         if check.vms:
@@ -71,4 +100,7 @@ def print_exit_checks(checks: list[ExitCheckView]) -> None:
                 ("vm", "now on", "action", "reason"),
                 [(vm.name, vm.now_on, vm.action.replace("_", " "), vm.reason) for vm in check.vms],
             )
+        for step in check.plan.steps:
+            if step.method == "insert":
+                say(f"{step.vm_name}: what a remedy took out of its drive is put back")
         say()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from furlough.cli import output
+from furlough.cli import output, vm_policy
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -56,7 +56,52 @@ def show(vm: Wanted, json: Json = False) -> None:
     if json:
         output.print_json(found)
         return
-    output.print_facts(found.model_dump(mode="json"))
+    vm_policy.print_vm(found)
+
+
+@app.command("set")
+def set_(
+    vm: Wanted,
+    on_maintenance: vm_policy.OnMaintenance = None,
+    shut_down_grace: vm_policy.Grace = None,
+    if_ignored: vm_policy.IfIgnored = None,
+    availability_priority: vm_policy.Priority = None,
+    ha: vm_policy.Ha = None,
+    downtime_budget: vm_policy.Budget = None,
+    post_copy: vm_policy.PostCopy = None,
+    affinity_group: vm_policy.Affinity = None,
+    anti_affinity_group: vm_policy.AntiAffinity = None,
+    host_affinity: vm_policy.HostAffinity = None,
+    needs_agent: vm_policy.NeedsAgent = None,
+    unset: vm_policy.Unset = None,
+    json: Json = False,
+) -> None:
+    """Set the policy that travels with a VM; what is not named stays. It changes nothing that runs.
+
+    A VM that can move live moves live; the policy says what may be done where it cannot.
+    """
+    from furlough.cli.daemon_access import connect
+
+    wanted = vm_policy.changes(
+        unset or [],
+        on_maintenance=on_maintenance,
+        shut_down_grace_s=vm_policy.whole_seconds(shut_down_grace),
+        if_ignored=if_ignored,
+        availability_priority=availability_priority,
+        ha=ha,
+        downtime_budget_ms=vm_policy.milliseconds(downtime_budget),
+        post_copy=post_copy,
+        affinity_group=affinity_group,
+        anti_affinity_group=anti_affinity_group,
+        host_affinity=host_affinity,
+        needs_agent=needs_agent,
+    )
+    with connect() as client:
+        found = client.set_policy(client.vm(vm).uuid, wanted)
+    if json:
+        output.print_json(found)
+        return
+    vm_policy.print_vm(found)
 
 
 @app.command()

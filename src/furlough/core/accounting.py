@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.operation import Attempt, Operation, Outcome, RosterEntry, Step
-from furlough.core.states import Power
+from furlough.core.plan import Method, OperationKind
+from furlough.core.states import OperationState, Power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ def account(operation: Operation, inventory: Inventory) -> tuple[Account, ...]:
 
 def _entries(operation: Operation, inventory: Inventory) -> Iterator[Account]:
     for entry in operation.roster:
-        steps = [step for step in operation.steps if step.planned.vm == entry.vm]
+        steps = _decisive([step for step in operation.steps if step.planned.vm == entry.vm])
         copies = inventory.copies_of(entry.vm)
         now = inventory.vm(entry.vm) if copies else None
         yield Account(
@@ -42,23 +43,48 @@ def _entries(operation: Operation, inventory: Inventory) -> Iterator[Account]:
             power=now.power if now else None,
             outcome=steps[-1].outcome if steps else Outcome.STAYED,
             attempts=tuple(attempt for step in steps for attempt in step.attempts),
-            remedy=_remedy(entry, steps),
+            remedy=_remedy(operation, entry, steps),
         )
 
 
-def _remedy(entry: RosterEntry, steps: list[Step]) -> str:
+def _decisive(steps: list[Step]) -> list[Step]:
+    """The steps that say what became of a VM: a medium that is put back after it came home does
+    not, unless nothing else was done with the VM."""
+    return [step for step in steps if step.method is not Method.INSERT] or steps
+
+
+def _remedy(operation: Operation, entry: RosterEntry, steps: list[Step]) -> str:
     """What a person can do about a VM that did not end as planned."""
     if not steps:
-        return ""
+        return _LEFT.format(vm=entry.vm) if _is_left(operation, entry) else ""
     last = steps[-1]
     if last.failure is not None and last.failure.remedy:
         return last.failure.remedy
+    if last.outcome is Outcome.STOPPED and not _is_in_vain(operation):
+        return ""
     return _REMEDIES.get(last.outcome, "").format(name=entry.name, vm=entry.vm, host=entry.host)
 
 
+def _is_left(operation: Operation, entry: RosterEntry) -> bool:
+    return any(one.vm == entry.vm for one in operation.plan.unplaced)
+
+
+def _is_in_vain(operation: Operation) -> bool:
+    """Whether VMs were stopped for a maintenance that did not come about."""
+    over = operation.is_final and operation.state is not OperationState.SUCCEEDED
+    return over and operation.kind is OperationKind.ENTER
+
+
+_LEFT = (
+    "It was left as it is. Move it or shut it down by hand, or let its policy say what may be "
+    "done with it: furlough vm set {vm}."
+)
 _REMEDIES = {
     Outcome.STAYED: "It runs where it was. Remove the cause, then try again, or move it alone: "
     "furlough vm migrate.",
+    Outcome.STOPPED: "It was stopped for a maintenance that did not come about, and is on record: "
+    "the next exit of {host} starts it. To start it now: furlough host uncordon {host}, then "
+    "furlough vm start {vm}.",
     Outcome.STOPPED_BY_GUEST: "Its guest shut it down. Start it when wanted: "
     "furlough vm start {vm}.",
     Outcome.DIED: "It died. Look at its log on {host}, then start it: furlough vm start {vm}.",

@@ -18,6 +18,10 @@ from furlough.core.states import HostMode, OperationState, StepState
 
 # Steps of this wave and later run even when the operation is being cancelled.
 CLOSING_WAVE = 10
+# What takes a VM off its host by stopping it; what brings one back, and how that ends.
+_STOPS = frozenset({Method.SHUT_DOWN, Method.SUSPEND})
+_RETURNS = frozenset({Method.LIVE, Method.START, Method.INSERT})
+_COME_HOME = frozenset({Outcome.MOVED, Outcome.STARTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,7 @@ def _closing_steps(operation: Operation) -> Iterator[PlannedStep]:
             continue
         yield PlannedStep(number=0, method=Method.RAISE_GUARD, host=host, wave=CLOSING_WAVE)
         came_home = any(
-            step.outcome is Outcome.MOVED and step.planned.host == host for step in operation.steps
+            step.outcome in _COME_HOME and step.planned.host == host for step in operation.steps
         )
         if not came_home:
             yield PlannedStep(
@@ -153,12 +157,13 @@ def _pointless(operation: Operation) -> Iterator[tuple[Step, str]]:
 
 
 def _forbids(failed: Step, step: Step) -> bool:
-    """Whether `step` makes no sense once `failed`, of the same host, has failed."""
+    """Whether `step` makes no sense once `failed`, of the same host, has failed. Nobody is
+    stopped for a host that will not be empty anyway."""
     if failed.planned.wave >= step.planned.wave:
         return False
     if step.planned.wave >= CLOSING_WAVE:
         return failed.planned.wave >= CLOSING_WAVE
-    if step.method is Method.CONFIRM_EMPTY:
+    if step.method is Method.CONFIRM_EMPTY or step.method in _STOPS:
         return True
     return failed.method is Method.RAISE_GUARD
 
@@ -189,7 +194,7 @@ def _verdict(operation: Operation) -> tuple[OperationState, str | None, str]:
     failed = [step for step in operation.steps if step.state is StepState.FAILED]
     if not failed:
         return OperationState.SUCCEEDED, None, _tally(operation)
-    if operation.kind is OperationKind.EXIT and all(step.method is Method.LIVE for step in failed):
+    if operation.kind is OperationKind.EXIT and all(step.method in _RETURNS for step in failed):
         return OperationState.FAILED, "restore_incomplete", _tally(operation)
     first = failed[0].failure
     code = first.code if first is not None else "step_failed"
@@ -198,16 +203,26 @@ def _verdict(operation: Operation) -> tuple[OperationState, str | None, str]:
 
 def _tally(operation: Operation) -> str:
     """How many VMs ended how, in a sentence."""
-    counts: dict[Outcome, int] = {}
+    counts: dict[str, int] = {}
     for step in operation.steps:
-        if step.planned.vm is not None:
-            counts[step.outcome] = counts.get(step.outcome, 0) + 1
+        if step.planned.vm is not None and _tells(step, operation):
+            counts[step.outcome.value] = counts.get(step.outcome.value, 0) + 1
+    touched = {step.planned.vm for step in operation.steps}
+    left = sum(1 for entry in operation.roster if entry.vm not in touched)
+    if left:
+        counts["left"] = left
     if not counts:
         return ""
     words = ", ".join(
-        f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in sorted(counts.items())
+        f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(counts.items())
     )
     return f"VMs: {words}."
+
+
+def _tells(step: Step, operation: Operation) -> bool:
+    """Whether a step says what became of its VM: a medium that is put back into its drive at the
+    end of an exit does not."""
+    return step.method is not Method.INSERT or operation.kind is not OperationKind.EXIT
 
 
 def _mode_after(operation: Operation, host: HostName, mode: HostMode) -> HostMode | None:
@@ -218,11 +233,20 @@ def _mode_after(operation: Operation, host: HostName, mode: HostMode) -> HostMod
     if operation.kind is OperationKind.ENTER and mode is HostMode.ENTERING:
         return HostMode.CORDONED
     if operation.kind is OperationKind.UNCORDON and mode is HostMode.CORDONED:
-        return HostMode.AVAILABLE if _succeeded(operation, host, Method.LOWER_GUARD) else None
+        return HostMode.AVAILABLE if _is_let_in(operation, host) else None
     if operation.kind is OperationKind.EXIT and mode is HostMode.EXITING:
         lowered = _succeeded(operation, host, Method.LOWER_GUARD)
         return HostMode.AVAILABLE if lowered else HostMode.CORDONED
     return None
+
+
+def _is_let_in(operation: Operation, host: HostName) -> bool:
+    """Whether nothing keeps VMs off a host that is uncordoned: its guard was lowered, or there
+    never was one, where no furlough-host is installed."""
+    is_guarded = any(step.method is Method.LOWER_GUARD for step in operation.steps)
+    if is_guarded:
+        return _succeeded(operation, host, Method.LOWER_GUARD)
+    return operation.state is not OperationState.CANCELLING
 
 
 def _succeeded(operation: Operation, host: HostName, method: Method) -> bool:

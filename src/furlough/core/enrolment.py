@@ -17,6 +17,9 @@ from furlough.core.inventory import Cluster, Datastore, Proof
 from furlough.errors import Invalid, NotFound
 
 _DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+# An IPv6 address stands in brackets where a port follows.
+_WITH_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,5})")
+_BMC_PORT = 443
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,30}/[a-z0-9][a-z0-9-]{0,30}")
 
 
@@ -30,10 +33,11 @@ class Transport(StrEnum):
 
 
 class Program(StrEnum):
-    """How furlough-host on a host is reached: in a lab host's namespaces, directly on this
-    machine, or not at all."""
+    """How furlough-host on a host is reached: by ssh, in a lab host's namespaces, directly on
+    this machine, or not at all."""
 
     NONE = "none"
+    SSH = "ssh"
     NAMESPACE = "namespace"
     LOCAL = "local"
 
@@ -75,7 +79,9 @@ class EnrolledHost:
     """A host: where it answers, where migrations go, what it may use.
 
     `namespace` is LAB/HOST, for a host of the lab. `uuid` is filled in at the first contact, and
-    a host that answers with another one later is not this host.
+    a host that answers with another one later is not this host. `bmc`: the address of its
+    management controller, with a port behind a colon if it is not 443. `has_other_way_in`: there is
+    a way to the machine besides the network and a BMC, as the operator says (a console, hands).
     """
 
     name: HostName
@@ -90,6 +96,8 @@ class EnrolledHost:
     program: Program = Program.NONE
     namespace: str = ""
     uuid: str = ""
+    bmc: str = ""
+    has_other_way_in: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +144,7 @@ def facts_of(datastore: EnrolledDatastore, hosts: Iterable[EnrolledHost]) -> Dat
     holds = set(users_of(datastore, hosts)) <= set(datastore.proven_on)
     return Datastore(
         name=datastore.name,
+        path=datastore.path,
         shared=_standing(datastore.shared, holds=holds),
         locked=_standing(datastore.locked, holds=holds),
     )
@@ -160,6 +169,19 @@ def check_address(text: str, *, what: str) -> str:
     )
 
 
+def bmc_of(host: EnrolledHost) -> tuple[str, int]:
+    """Address and port of a host's management controller; `Invalid` where it is not one."""
+    found = _WITH_PORT.fullmatch(host.bmc)
+    address, port = (found[1] or found[2], int(found[3])) if found else (host.bmc, _BMC_PORT)
+    if not 0 < port < 1 << 16:
+        raise Invalid(
+            "host.bmc",
+            f"Host {host.name}: {port} is no port of a management controller.",
+            remedy="Give an address, or ADDRESS:PORT with a port from 1 to 65535.",
+        )
+    return check_address(address, what=f"the management controller of host {host.name}"), port
+
+
 def check_host(host: EnrolledHost) -> EnrolledHost:
     """The same host if it can be used as enrolled; else `Invalid`, naming the field."""
     check_address(host.address, what=f"host {host.name}")
@@ -171,6 +193,8 @@ def check_host(host: EnrolledHost) -> EnrolledHost:
             f"{host.user!r} is no user name for host {host.name}.",
             remedy="Give a Unix user name: small letters, digits, _ and -.",
         )
+    if host.bmc:
+        bmc_of(host)
     if host.program is Program.NAMESPACE and not _NAMESPACE.fullmatch(host.namespace):
         raise Invalid(
             "host.namespace",

@@ -18,6 +18,10 @@ FINISH_S = 0.4
 DOWNTIME_LIMIT_S = 0.3
 LINK_EFFICIENCY = 0.94
 MOST_ROUNDS = 30
+# Guesses, not measurements: a guest that obeys, a start up to the running process, a local disk.
+SHUT_DOWN_S = 20.0
+START_S = 5.0
+SAVE_MIB_S = 200.0
 _MIB_PER_MBIT = 1e6 / 8 / 2**20
 
 
@@ -36,6 +40,10 @@ class Range:
 
     low: float
     high: float
+
+    def __add__(self, other: Range) -> Range:
+        """One after the other."""
+        return Range(low=round(self.low + other.low, 1), high=round(self.high + other.high, 1))
 
 
 NO_TIME = Range(low=0.0, high=0.0)
@@ -68,6 +76,20 @@ def estimate_live(vm: Vm, rate: float) -> Estimate:
         duration_s=round(SET_UP_S + sent_mib / rate + FINISH_S, 2),
         downtime_ms=round(1000 * pause_s) + 100,
         sent_mib=round(sent_mib),
+    )
+
+
+def estimate_save(vm: Vm) -> float:
+    """Seconds that writing this VM's memory to its host's disk may take."""
+    return round(1 + _memory_to_send(vm) / SAVE_MIB_S, 2)
+
+
+def side_by_side(durations_s: Sequence[float], graces_s: Sequence[float]) -> Range:
+    """How long VMs that are stopped or started together take: the slowest one counts, and a
+    guest may take all of its grace. Not empty, equally long."""
+    return Range(
+        low=max(durations_s),
+        high=max(max(grace, 3 * usual) for usual, grace in zip(durations_s, graces_s, strict=True)),
     )
 
 

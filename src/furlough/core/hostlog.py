@@ -43,11 +43,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line; `vm_name` is empty where it is about the host itself."""
+    """One line; `vm_name` is empty where it is about the host itself, `operation` is None where
+    it belongs to none."""
 
     at: datetime
     level: Level
-    operation: OperationId
+    operation: OperationId | None
     vm_name: str
     message: str
 
@@ -90,13 +91,23 @@ _BEGUN = {
     Method.LIVE: "migrating from {source} to {target}",
     Method.START: "starting",
     Method.SHUT_DOWN: "its guest is being shut down",
+    Method.SUSPEND: "being suspended",
+    Method.SUSPEND: "being suspended to disk",
     Method.POWER_OFF: "being powered off",
+    Method.EJECT: "a medium is taken out of its drive",
+    Method.INSERT: "its medium is put back",
 }
 _DONE = {
     Method.RAISE_GUARD: "guard raised: nothing starts here",
     Method.LOWER_GUARD: "guard lowered",
     Method.CONFIRM_EMPTY: "seen empty",
+    Method.REBOOT_HOST: "has rebooted, empty and guarded as before",
+    Method.POWER_OFF_HOST: "is off",
+    Method.EJECT: "its medium was taken out",
+    Method.INSERT: "its medium was put back",
 }
+# What is waited for in the ordinary course of things.
+_ORDINARY_WAITS = frozenset({"host.rebooting", "host.going_down"})
 
 
 @singledispatch
@@ -107,7 +118,8 @@ def _say(_event: object, _step: Step | None) -> _Said:
 
 @_say.register
 def _accepted(event: OperationAccepted, _step: Step | None) -> _Said:
-    return Level.INFO, f"{event.operation_kind.value} requested by {event.requested_by}"
+    what = event.operation_kind.value.replace("_", " ")
+    return Level.INFO, f"{what} requested by {event.requested_by}"
 
 
 @_say.register
@@ -117,7 +129,8 @@ def _mode(event: HostModeChanged, _step: Step | None) -> _Said:
 
 @_say.register
 def _blocked(event: OperationBlocked, _step: Step | None) -> _Said:
-    return Level.WARNING, f"waiting: {event.waiting_for}"
+    level = Level.INFO if event.code in _ORDINARY_WAITS else Level.WARNING
+    return level, f"waiting: {event.waiting_for}"
 
 
 @_say.register

@@ -47,10 +47,12 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Datastore:
-    """Where disks lie. `shared`: every host that lists it sees the same images. `locked`: an
+    """Where disks lie. `path`: the directory that its hosts mount, empty if it is none. `shared`:
+    every host that lists it sees the same images. `locked`: an
     image that is open for writing on one host cannot be opened for writing on another."""
 
     name: str
+    path: str = ""
     shared: Proof = Proof.UNKNOWN
     locked: Proof = Proof.UNKNOWN
 
@@ -106,6 +108,8 @@ class Vm:
     none. `is_arriving`: it is the copy that an incoming migration fills, and runs elsewhere.
     `dirty_mib_s` and `working_set_mib` are None where nobody measured them.
 
+    `has_io_error`: it is in error because its storage failed.
+
     `own_policy` is what travels with it, `policy` what holds for it with the defaults of its
     cluster, `policy_troubles` what of its own words makes no sense. `hindrances`: traits that the
     hypervisor refuses to migrate live, in words. `boot_files`: paths of its kernel, firmware and
@@ -128,6 +132,7 @@ class Vm:
     has_autostart: bool = False
     busy_with: str = ""
     is_arriving: bool = False
+    has_io_error: bool = False
     dirty_mib_s: float | None = None
     working_set_mib: int | None = None
     own_policy: Words = ()
@@ -169,6 +174,8 @@ class Host:
     `addresses`: everything under which it is reached. `emulator_version`: major * 1,000,000 +
     minor * 1,000 + release, 0 where unknown. `free_huge_pages`: by size in KiB.
     `has_other_way_in`: besides the network there is a BMC or, as the operator says, another way.
+    `intruders`: what violates its maintenance. `kept_empty_by`: who keeps it empty without us, in
+    words. `boot_id`: another one after every boot.
     """
 
     name: HostName
@@ -197,6 +204,8 @@ class Host:
     numa_nodes: frozenset[int] = frozenset()
     has_other_way_in: bool = True
     intruders: tuple[Intruder, ...] = ()
+    kept_empty_by: str = ""
+    boot_id: str = ""
 
     @property
     def is_connected(self) -> bool:
@@ -247,6 +256,10 @@ class Inventory:
         """Each host's view of this VM: one, or several where hosts disagree."""
         return self._vms_by_id.get(vm, [])
 
+    def vms_named(self, name: str) -> list[Vm]:
+        """Every VM of this name, whatever host lists it: names need not be unique."""
+        return self._vms_by_name.get(name, [])
+
     def running_copies_of(self, vm: VmId) -> list[Vm]:
         """Those with a process; the copy that a migration is filling is none yet."""
         return [one for one in self.copies_of(vm) if one.is_active and not one.is_arriving]
@@ -287,4 +300,11 @@ class Inventory:
         found: dict[VmId, list[Vm]] = {}
         for vm in self.vms:
             found.setdefault(vm.id, []).append(vm)
+        return found
+
+    @cached_property
+    def _vms_by_name(self) -> dict[str, list[Vm]]:
+        found: dict[str, list[Vm]] = {}
+        for vm in self.vms:
+            found.setdefault(vm.name, []).append(vm)
         return found

@@ -35,6 +35,7 @@ class Why(StrEnum):
     DESTROYED = "destroyed"
     CRASHED = "crashed"
     FAILED = "failed"
+    SAVED = "saved"
 
 
 class Job(StrEnum):
@@ -51,7 +52,8 @@ class Look:
     """One answer of one host about one VM.
 
     `has_process` is from the host's process list, which also shows what the hypervisor has lost;
-    `has_autostart` and `is_persistent` are False where the VM is absent.
+    `has_autostart`, `is_persistent` and `has_managed_save` (its next start goes on from a save
+    image) are False where the VM is absent.
     """
 
     host: HostName
@@ -62,6 +64,7 @@ class Look:
     has_process: bool = False
     is_persistent: bool = False
     has_autostart: bool = False
+    has_managed_save: bool = False
 
     @property
     def is_here(self) -> bool:
@@ -73,7 +76,7 @@ class Look:
         """All but the instant: two looks with equal facts say the same."""
         return (
             self.host, self.presence, self.why, self.job, self.has_process,
-            self.is_persistent, self.has_autostart,
+            self.is_persistent, self.has_autostart, self.has_managed_save,
         )  # fmt: skip
 
     def __str__(self) -> str:

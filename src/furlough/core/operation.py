@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     STARTED = "started"
     STOPPED = "stopped"
     STOPPED_BY_GUEST = "stopped_by_guest"
+    REMEDIED = "remedied"
     CHANGED_BY_OTHERS = "changed_by_others"
     DIED = "died"
     MISSING = "missing"
@@ -42,6 +43,10 @@ class Act(StrEnum):
     UNDEFINE_SOURCE = "undefine_source"
     SET_AUTOSTART = "set_autostart"
     SHUT_DOWN = "shut_down"
+    REBOOT_HOST = "reboot_host"
+    POWER_OFF_HOST = "power_off_host"
+    POWER_OFF = "power_off"
+    SAVE = "save"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,7 @@ class Attempt:
     counts: bool = True
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from furlough.core.estimate import FINISH_S, SET_UP_S, Range
+from furlough.core.estimate import FINISH_S, NO_TIME, SET_UP_S, Range, side_by_side
+from furlough.core.ids import HostName
 from furlough.core.operation import Operation, Step
+from furlough.core.plan import Method, PlannedStep
 from furlough.core.states import StepState
 
 _MIB = 2**20
@@ -24,8 +26,9 @@ class Copied:
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
     """`percent` counts memory as the plan expected it, so that it does not go back when a step
-    has sent less; `eta` is None when the operation is final. Bytes are of guest memory, of steps
-    that are done what they really sent."""
+    has sent less, and VMs that are stopped or started where no memory is sent; `eta` is None when
+    the operation is final. Bytes are of guest memory, of steps that are done what they really
+    sent."""
 
     percent: int
     eta: Range | None
@@ -39,7 +42,7 @@ def outlook(operation: Operation, live: Mapping[int, Copied], now: datetime) -> 
     total_mib = sum(_weight_mib(step) for step in operation.steps)
     expected_mib = sum(step.planned.sent_mib for step in operation.steps)
     reached_mib = sum(_reached_mib(step, live.get(step.number)) for step in operation.steps)
-    reached = int(100 * reached_mib / max(1, expected_mib))
+    reached = int(100 * reached_mib / expected_mib) if expected_mib else _steps_over(operation)
     percent = 100 if operation.is_final else min(99, reached)
     return Outlook(
         percent=percent,
@@ -47,6 +50,12 @@ def outlook(operation: Operation, live: Mapping[int, Copied], now: datetime) -> 
         bytes_done=done_mib * _MIB,
         bytes_total=total_mib * _MIB,
     )
+
+
+def _steps_over(operation: Operation) -> int:
+    """The share of those to be stopped or started that are, in percent."""
+    steps = [step for step in operation.steps if step.method in _POWER]
+    return 100 * sum(step.is_final for step in steps) // max(1, len(steps))
 
 
 def _weight_mib(step: Step) -> int:
@@ -79,6 +88,24 @@ def _eta(operation: Operation, done_mib: int, total_mib: int, now: datetime) -> 
         return Range(low=round(planned.low, 1), high=round(planned.high, 1))
     rest_s = elapsed_s * (total_mib - done_mib) / done_mib
     waiting = sum(1 for step in operation.steps if step.state is StepState.PENDING)
+    moves = Range(low=0.8 * rest_s, high=1.3 * rest_s + waiting * (SET_UP_S + FINISH_S))
+    return moves + _power_left(operation)
+
+
+def _power_left(operation: Operation) -> Range:
+    """How long it takes to stop or start those that are left to be, wave after wave."""
+    waves: dict[tuple[HostName, int], list[PlannedStep]] = {}
+    for step in operation.steps:
+        if step.method in _POWER and not step.is_final:
+            waves.setdefault((step.planned.host, step.planned.wave), []).append(step.planned)
+    per_host: dict[HostName, Range] = {}
+    for (host, _), wave in waves.items():
+        taken = side_by_side([one.duration_s for one in wave], [one.grace_s for one in wave])
+        per_host[host] = per_host.get(host, NO_TIME) + taken
     return Range(
-        low=round(0.8 * rest_s, 1), high=round(1.3 * rest_s + waiting * (SET_UP_S + FINISH_S), 1)
+        low=max((one.low for one in per_host.values()), default=0.0),
+        high=max((one.high for one in per_host.values()), default=0.0),
     )
+
+
+_POWER = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})

@@ -1,26 +1,35 @@
 """Planning: facts and policy in, a plan out. Nothing is left for the engine to choose.
 
-Entering:  raise the guard, move every VM with a process on the host, confirm it empty.
-Exiting:   admit those who come home, bring them home, lower the guard (see `restore`).
+Entering:  raise the guard, move every VM that can move live, then stop those that may be stopped,
+           who matters least first, and confirm the host empty.
+Exiting:   admit those who come home, bring them home, start those that were stopped, who matters
+           most first, and lower the guard (see `restore`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import pstdev
 
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
+from furlough.core.dispositions import Disposition
 from furlough.core.estimate import (
     FINISH_S,
+    NO_TIME,
     SET_UP_S,
+    SHUT_DOWN_S,
+    START_S,
     Range,
+    estimate_save,
     makespan,
     rate_mib_s,
+    side_by_side,
 )
 from furlough.core.handover import expected_move, handover_of, waives_storage_check
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.operation import RosterEntry
 from furlough.core.placement import Placement
 from furlough.core.plan import (
     NO_LOAD,
@@ -37,17 +46,46 @@ from furlough.core.prechecks import Assessment, movers
 
 # VMs that are shut down or started do so in up to seven groups, between the moves and the end.
 GUARD_WAVE, MOVE_WAVE, FIRST_POWER_WAVE, LAST_POWER_WAVE, LAST_WAVE = 0, 1, 2, 8, 9
+_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
 
 
 def plan_enter(inventory: Inventory, hosts: Sequence[HostName], assessment: Assessment) -> Plan:
-    """The plan that empties these hosts. VMs that fit nowhere are in `unplaced`, with reasons;
-    whether that forbids the operation is for the prechecks to say."""
+    """The plan that empties these hosts. VMs that stay where they are, since they fit nowhere or
+    are to be left, are in `unplaced`, with reasons; whether that forbids the operation is for the
+    prechecks to say."""
     steps: list[PlannedStep] = []
     for host in hosts:
         steps.append(PlannedStep(number=0, method=Method.RAISE_GUARD, host=host))
-        steps.extend(moves_of(movers(inventory, host), assessment.placement, inventory))
+        steps.extend(departures(inventory, host, assessment))
         steps.append(PlannedStep(number=0, method=Method.CONFIRM_EMPTY, host=host, wave=LAST_WAVE))
-    return finished_plan(OperationKind.ENTER, hosts, steps, assessment.placement, inventory)
+    plan = finished_plan(OperationKind.ENTER, hosts, steps, assessment.placement, inventory)
+    return replace(plan, unplaced=tuple(_staying(plan, assessment, inventory)))
+
+
+def departures(inventory: Inventory, host: HostName, assessment: Assessment) -> list[PlannedStep]:
+    """What takes every VM off a host that may be taken off it: moves, then stops."""
+    chosen = {one.vm: one for one in assessment.dispositions if one.host == host}
+    vms = inventory.vms_on(host)
+    moving = [vm for vm in vms if vm.id in chosen and chosen[vm.id].method is Method.LIVE]
+    stopping = [vm for vm in vms if vm.id in chosen and chosen[vm.id].is_power_change]
+    return [
+        *moves_of(moving, assessment.placement, inventory),
+        *stops_of(stopping, chosen),
+    ]
+
+
+def _staying(plan: Plan, assessment: Assessment, inventory: Inventory) -> Iterable[Unplaced]:
+    """Those with a process on a host that no step takes away: with the reasons per target, or
+    with the one reason that lies in themselves."""
+    handled = {step.vm for step in plan.steps}
+    named = {one.vm: one for one in plan.unplaced}
+    for one in assessment.dispositions:
+        if one.vm in handled:
+            continue
+        if one.vm in named and one.method is not Method.LEAVE:
+            yield named[one.vm]
+        elif any(vm.id == one.vm for vm in movers(inventory, one.host)):
+            yield Unplaced(vm=one.vm, vm_name=one.vm_name, reasons={one.host: (one.reason,)})
 
 
 def moves_of(vms: Iterable[Vm], placement: Placement, inventory: Inventory) -> list[PlannedStep]:
@@ -65,6 +103,60 @@ def moves_home(vms: Iterable[Vm], home: Host, inventory: Inventory) -> list[Plan
         _move(vm, (home.name,), home.name, inventory)
         for vm in sorted(vms, key=lambda vm: (-vm.memory_mib, vm.name, vm.id))
     ]
+
+
+def stops_of(vms: Sequence[Vm], chosen: Mapping[VmId, Disposition]) -> list[PlannedStep]:
+    """Shut-downs and suspends as their dispositions say, who matters least first."""
+    waves = power_waves(chosen[vm.id].priority for vm in vms)
+    return [
+        PlannedStep(
+            number=0,
+            method=one.method or Method.SHUT_DOWN,
+            host=vm.host,
+            wave=waves[one.priority],
+            vm=vm.id,
+            vm_name=vm.name,
+            source=vm.host,
+            load=load_of(vm),
+            before=before(vm),
+            grace_s=one.grace_s,
+            may_power_off=one.may_power_off,
+            duration_s=estimate_save(vm) if one.method is Method.SUSPEND else SHUT_DOWN_S,
+        )
+        for vm in sorted(vms, key=lambda vm: (chosen[vm.id].priority, vm.name, vm.id))
+        for one in (chosen[vm.id],)
+    ]
+
+
+def starts_of(vms: Sequence[Vm], was_before: Mapping[VmId, Before]) -> list[PlannedStep]:
+    """Starts of VMs that are off, each where it is, who matters most first. `was_before`: what
+    each was before it was stopped."""
+    waves = power_waves(-vm.policy.availability_priority for vm in vms)
+    return [
+        PlannedStep(
+            number=0,
+            method=Method.START,
+            host=vm.host,
+            wave=waves[-vm.policy.availability_priority],
+            vm=vm.id,
+            vm_name=vm.name,
+            source=vm.host,
+            targets=(vm.host,),
+            load=load_of(vm),
+            before=was_before[vm.id],
+            duration_s=START_S,
+        )
+        for vm in sorted(vms, key=lambda vm: (-vm.policy.availability_priority, vm.name, vm.id))
+    ]
+
+
+def power_waves(ranks: Iterable[int]) -> dict[int, int]:
+    """The wave of each rank, the lowest rank first: one of its own for each, or, where there are
+    more ranks than waves, neighbours together."""
+    found = sorted(set(ranks))
+    most = LAST_POWER_WAVE - FIRST_POWER_WAVE + 1
+    waves = min(most, len(found))
+    return {rank: FIRST_POWER_WAVE + at * waves // len(found) for at, rank in enumerate(found)}
 
 
 def _move(
@@ -93,6 +185,21 @@ def _move(
 def before(vm: Vm) -> Before:
     """What has to be the same after whatever is done to this VM."""
     return Before(power=vm.power, is_persistent=vm.is_persistent, has_autostart=vm.has_autostart)
+
+
+def roster_of(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
+    """Every VM that the plan touches, as it is now: once, however many steps it takes."""
+    entries: dict[VmId, RosterEntry] = {}
+    for step in plan.steps:
+        if step.vm is not None and step.source is not None and step.vm not in entries:
+            vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
+            entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
+    if plan.kind is OperationKind.ENTER:
+        # Those that are left are accounted for as well.
+        for left in plan.unplaced:
+            vm = next(vm for vm in inventory.copies_of(left.vm) if vm.host in plan.hosts)
+            entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
+    return tuple(entries.values())
 
 
 def plan_action(kind: OperationKind, host: HostName, steps: Sequence[PlannedStep]) -> Plan:
@@ -130,10 +237,10 @@ def plan_migration(vm: Vm, placement: Placement, inventory: Inventory) -> Plan:
 
 
 def plan_remainder(
-    inventory: Inventory, newcomers: Sequence[Vm], placement: Placement, first: int
+    inventory: Inventory, host: HostName, assessment: Assessment, first: int
 ) -> tuple[PlannedStep, ...]:
     """Steps for VMs that appeared on a host after its plan was made."""
-    return numbered(tuple(moves_of(newcomers, placement, inventory)), first=first)
+    return numbered(tuple(departures(inventory, host, assessment)), first=first)
 
 
 def finished_plan(
@@ -162,33 +269,53 @@ def _timed(
     inventory: Inventory,
 ) -> tuple[tuple[PlannedStep, ...], Range]:
     """Start times and a range, as if the moves of each host of the operation followed one
-    another on its link; set-ups hide behind the copying of others, as far as slots allow."""
-    timed: list[PlannedStep] = []
+    another on its link; set-ups hide behind the copying of others, as far as slots allow. VMs
+    are stopped or started after them, wave by wave."""
     moves: dict[HostName, list[PlannedStep]] = {host: [] for host in hosts}
+    starts: dict[int, float] = {}
     for step in steps:
         shared = step.host if kind is OperationKind.EXIT else step.source
         if step.method is not Method.LIVE or shared is None:
-            timed.append(step)
             continue
         earlier = moves[shared]
         copying_s = sum(one.sent_mib / _rate_of(one, inventory) for one in earlier)
         turns = len(earlier) // _at_once(shared, kind, inventory)
-        start_s = max(copying_s, turns * (SET_UP_S + FINISH_S))
-        timed.append(replace(step, start_s=round(start_s, 2)))
+        starts[step.number] = round(max(copying_s, turns * (SET_UP_S + FINISH_S)), 2)
         earlier.append(step)
-    ranges = [
-        makespan(
-            [step.sent_mib for step in one],
-            min(_rate_of(step, inventory) for step in one),
-            _at_once(host, kind, inventory),
-        )
-        for host, one in moves.items()
-        if one
-    ]
-    return tuple(timed), Range(
+    ranges = []
+    for host, moved in moves.items():
+        taken = _moving_time(host, moved, kind, inventory)
+        for wave in _power_waves_of(steps, host):
+            starts.update({step.number: taken.low for step in wave})
+            taken += side_by_side([one.duration_s for one in wave], [one.grace_s for one in wave])
+        ranges.append(taken)
+    timed = tuple(replace(one, start_s=starts.get(one.number, one.start_s)) for one in steps)
+    return timed, Range(
         low=max((one.low for one in ranges), default=0.0),
         high=max((one.high for one in ranges), default=0.0),
     )
+
+
+def _moving_time(
+    host: HostName, moves: Sequence[PlannedStep], kind: OperationKind, inventory: Inventory
+) -> Range:
+    """How long the moves of one host take together."""
+    if not moves:
+        return NO_TIME
+    return makespan(
+        [step.sent_mib for step in moves],
+        min(_rate_of(step, inventory) for step in moves),
+        _at_once(host, kind, inventory),
+    )
+
+
+def _power_waves_of(steps: Iterable[PlannedStep], host: HostName) -> list[list[PlannedStep]]:
+    """The steps that stop or start VMs of a host, in groups of those that do so together."""
+    waves: dict[int, list[PlannedStep]] = {}
+    for step in steps:
+        if step.host == host and step.method in _POWER_METHODS:
+            waves.setdefault(step.wave, []).append(step)
+    return [waves[wave] for wave in sorted(waves)]
 
 
 def _rate_of(step: PlannedStep, inventory: Inventory) -> float:

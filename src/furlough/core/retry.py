@@ -61,6 +61,15 @@ REFUSALS: Mapping[str, RefusalClass] = {
     "guest.ignored": RefusalClass(
         meaning="The guest did not shut down within its grace.", delay_s=None
     ),
+    "vm.transient": RefusalClass(
+        meaning="The VM has no definition: stopped, it would be gone.", delay_s=None
+    ),
+    "vm.left": RefusalClass(
+        meaning="VMs are still on the host that are to be left as they are.", delay_s=None
+    ),
+    "guard.unproven": RefusalClass(
+        meaning="The host's hook was not seen to refuse a VM.", delay_s=None
+    ),
     "host.silent": RefusalClass(meaning="The host did not answer.", delay_s=10),
     "host.not_empty": RefusalClass(
         meaning="Something is left on the host, or under way there.", delay_s=None

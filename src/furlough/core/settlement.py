@@ -259,6 +259,7 @@ def _nowhere(source: Look, trail: Trail) -> Ruling:
 _STOPPED = {
     Why.SHUTDOWN: (Conclusion.STOPPED_BY_GUEST, "its guest shut it down"),
     Why.DESTROYED: (Conclusion.STOPPED_BY_OTHERS, "somebody powered it off"),
+    Why.SAVED: (Conclusion.STOPPED_BY_OTHERS, "somebody suspended it to disk"),
     Why.CRASHED: (Conclusion.DIED, "it crashed on the source"),
     Why.FAILED: (Conclusion.DIED, "its process died on the source"),
 }

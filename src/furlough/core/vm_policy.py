@@ -104,7 +104,11 @@ def parse_word(name: str, word: str) -> object:
             remedy=f"Known are {', '.join(_PARSERS)}.",
         )
     if len(word) > _LONGEST_WORD:
-        raise Invalid("policy.value", f"{name} is longer than {_LONGEST_WORD} characters.")
+        raise Invalid(
+            "policy.value",
+            f"{name} is longer than {_LONGEST_WORD} characters.",
+            remedy=f"Give {_ALLOWED[name]}.",
+        )
     try:
         return parse(word)
     except (ValueError, Invalid) as error:
@@ -120,6 +124,27 @@ def words_of(policy: Mapping[str, str]) -> Words:
     for name, word in policy.items():
         parse_word(name, word)
     return tuple(sorted(policy.items()))
+
+
+def merged_words(words: Words, changes: Mapping[str, str | None]) -> Words:
+    """The words of a VM after these changes; None takes a word away. `Invalid` where a change
+    makes no sense. What made no sense before is not kept: it counted as not said."""
+    known = {name: word for name, word in words if _makes_sense(name, word)}
+    for name, word in changes.items():
+        if word is None and name in _PARSERS:
+            known.pop(name, None)
+        else:
+            parse_word(name, word or "")
+            known[name] = word or ""
+    return tuple(sorted(known.items()))
+
+
+def _makes_sense(name: str, word: str) -> bool:
+    try:
+        parse_word(name, word)
+    except Invalid:
+        return False
+    return True
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from furlough.core.admission import terms_of
-from furlough.core.capacity import rooms
 from furlough.core.ids import VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.journal import (
@@ -22,11 +21,10 @@ from furlough.core.journal import (
     StepSucceeded,
 )
 from furlough.core.operation import Evidence, Failure, Operation, RosterEntry, Step
-from furlough.core.placement import Placement, place
-from furlough.core.plan import Method, OperationKind
+from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.planner import before, plan_remainder
 from furlough.core.policy import EnterOptions
-from furlough.core.prechecks import arriving, candidates, movers
+from furlough.core.prechecks import Assessment, arriving, assess, movers
 from furlough.core.retry import retry_at
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.engine.ledger import Ledger
@@ -152,6 +150,7 @@ class Emptiness(HostStep):
         first = await self._work.hypervisor.occupancy(self._host)
         if not await self._accepts(first):
             return
+        await self._check_hook()
         await self._work.clock.sleep(self._work.pace.empty_pause_s)
         second = await self._work.hypervisor.occupancy(self._host)
         if not await self._accepts(second):
@@ -162,6 +161,24 @@ class Emptiness(HostStep):
             await self._succeed("no VM listed, no process, nothing under way, twice", change)
         except Conflict as error:
             await self._wait(error.code, error.message)
+
+    async def _check_hook(self) -> None:
+        """A marker keeps nobody away unless the hook that reads it was seen to refuse. Where an
+        operator accepted that it was not, the host is shown as unproven."""
+        if UNPROVEN in _options(self._ledger.operation).override:
+            return
+        await self._work.observer.refresh([self._host])
+        host = (await self._work.observer.inventory()).host(self._host)
+        if not host.is_connected:
+            raise Unreachable("host.silent", f"{self._host} does not answer.")
+        trouble = host.guard_trouble and await self._work.hypervisor.prove_guard(self._host)
+        if trouble:
+            raise Refused(
+                UNPROVEN,
+                f"Nothing is sure to keep {self._host} empty: {trouble}.",
+                remedy=f"Mend it (furlough host prepare {self._host}) and enter again, or accept "
+                f"it: --override {UNPROVEN} --reason WHY.",
+            )
 
     async def _accepts(self, seen: Occupancy) -> bool:
         """Whether this look shows an empty, guarded host; what it shows instead is dealt with."""
@@ -174,47 +191,68 @@ class Emptiness(HostStep):
         if seen.is_empty:
             return True
         if self._ledger.operation.kind is not OperationKind.ENTER:
-            raise Refused("host.not_empty", _words(seen))
+            raise Refused("host.not_empty", seen.words)
         if seen.active:
             await self._work.observer.refresh()
             await self._take_in(await self._work.observer.inventory())
         else:
-            await self._wait("host.not_empty", _words(seen))
+            await self._wait("host.not_empty", seen.words)
         return False
 
     async def _take_in(self, inventory: Inventory) -> None:
         """Plan for the VMs that are there all the same, and come back when they have left."""
-        found = [vm for vm in movers(inventory, self._host) if self._may_return(vm)]
+        here = movers(inventory, self._host)
         coming = arriving(inventory, self._host)
-        if not found and coming:
+        found = [vm for vm in here if self._may_return(vm)]
+        if not here and coming:
             names = ", ".join(vm.name for vm in coming)
             await self._wait("host.not_empty", f"still arriving on {self._host}: {names}")
             return
         if not found:
-            names = ", ".join(vm.name for vm in movers(inventory, self._host))
+            names = ", ".join(vm.name for vm in here)
             await self._wait("host.refills", f"VM(s) keep appearing on {self._host}: {names}")
             return
-        placement = await self._place(found, inventory)
-        if placement.refusals:
-            names = ", ".join(vm.name for vm in found if vm.id in placement.refusals)
-            await self._wait("vm.no_target", f"appeared on {self._host} and fit nowhere: {names}")
+        assessment = await self._assess(found, inventory)
+        steps = plan_remainder(
+            inventory, self._host, assessment, first=len(self._ledger.operation.steps) + 1
+        )
+        steps = tuple(step for step in steps if step.vm in {vm.id for vm in found})
+        if not steps:
+            await self._say_who_stays(here, assessment)
             return
         try:
-            await self._extend(found, placement, inventory)
+            await self._extend(steps, found, inventory)
         except (Refused, Conflict) as error:
             # Somebody else has the VM or the room; until they are done.
             await self._wait(error.code, error.message)
             return
         await self._wait("", "")
 
-    async def _extend(
-        self, found: Sequence[Vm], placement: Placement, inventory: Inventory
-    ) -> None:
-        """This step stands back behind the moves of those that were found."""
-        failure = Failure(code="host.not_empty", message="VMs appeared while it was emptied.")
-        steps = plan_remainder(
-            inventory, found, placement, first=len(self._ledger.operation.steps) + 1
+    async def _say_who_stays(self, here: Sequence[Vm], assessment: Assessment) -> None:
+        """Nobody can be taken off any more. Where all that stay are to be left, as the operator
+        has accepted, that is the end of it; else a person has to do something."""
+        chosen = {one.vm: one for one in assessment.dispositions if one.host == self._host}
+        left = [vm for vm in here if chosen[vm.id].method is Method.LEAVE]
+        if len(left) == len(here) and LEAVE in _options(self._ledger.operation).override:
+            names = ", ".join(f"{vm.name} ({vm.id})" for vm in left)
+            raise Refused(
+                "vm.left",
+                f"{self._host} is not empty: {names} stay(s), as accepted.",
+                remedy="Service it as it is, or move or shut down these by hand and enter again.",
+            )
+        code = LEAVE if len(left) == len(here) else "vm.no_target"
+        reasons = "; ".join(f"{vm.name}: {chosen[vm.id].reason}" for vm in here)
+        await self._wait(
+            code, f"a person: {self._host} is not empty, and nobody can be moved on: {reasons}"
         )
+
+    async def _extend(
+        self, steps: tuple[PlannedStep, ...], found: Sequence[Vm], inventory: Inventory
+    ) -> None:
+        """This step stands back behind those that take away who was found."""
+        failure = Failure(code="host.not_empty", message="VMs appeared while it was emptied.")
+        handled = {step.vm for step in steps}
+        newcomers = [vm for vm in found if vm.id in handled]
         await self._ledger.record(
             StepFailed(
                 step=self._number,
@@ -224,23 +262,34 @@ class Emptiness(HostStep):
             ),
             PlanExtended(
                 steps=steps,
-                roster=_new_entries(found, self._ledger.operation),
+                roster=_new_entries(newcomers, self._ledger.operation),
                 why="VMs appeared after the plan was made",
             ),
-            terms=terms_of(inventory, {step.targets[0] for step in steps}),
+            terms=terms_of(inventory, {step.targets[0] for step in steps if step.targets}),
         )
 
-    async def _place(self, vms: Sequence[Vm], inventory: Inventory) -> Placement:
-        operation = self._ledger.operation
-        options = operation.options
-        wanted = options if isinstance(options, EnterOptions) else EnterOptions()
-        hosts = candidates(inventory, operation.hosts, wanted)
-        reservations = await self._work.store.reservations()
-        return place(vms, hosts, rooms(inventory, hosts, reservations), inventory)
+    async def _assess(self, found: Sequence[Vm], inventory: Inventory) -> Assessment:
+        """What is to be done with those that were found, by policy. What this operation holds for
+        them already, from an earlier move, is theirs to use again."""
+        which, again = self._ledger.operation.id, {vm.id for vm in found}
+        reservations = [
+            one
+            for one in await self._work.store.reservations()
+            if one.operation != which or one.vm not in again
+        ]
+        options = _options(self._ledger.operation)
+        return assess(inventory, [self._host], options, reservations)
 
     def _may_return(self, vm: Vm) -> bool:
         moves = [step for step in self._ledger.operation.steps if step.planned.vm == vm.id]
         return len(moves) < _MOST_RETURNS
+
+
+UNPROVEN, LEAVE = "guard.unproven", "vm.leave"
+
+
+def _options(operation: Operation) -> EnterOptions:
+    return operation.options if isinstance(operation.options, EnterOptions) else EnterOptions()
 
 
 def _new_entries(vms: Sequence[Vm], operation: Operation) -> tuple[RosterEntry, ...]:
@@ -251,14 +300,6 @@ def _new_entries(vms: Sequence[Vm], operation: Operation) -> tuple[RosterEntry, 
         for vm in vms
         if vm.id not in known
     )
-
-
-def _words(seen: Occupancy) -> str:
-    """What is left on a host, for people."""
-    parts = [f"VM {vm.name} is {vm.power.value}" for vm in seen.active]
-    parts += [f"process {process}" for process in seen.processes]
-    parts += list(seen.provisioning)
-    return f"{seen.host} is not empty: {'; '.join(parts)}"
 
 
 HOST_STEPS: dict[Method, type[HostStep]] = {

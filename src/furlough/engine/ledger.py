@@ -72,6 +72,10 @@ class Ledger:
             self._waits = before  # It was not told: whoever waits says it again.
             raise
 
+    def is_waiting(self, step: int) -> bool:
+        """Whether this step has said that it waits for something, and nobody said: go on."""
+        return step in self._waits
+
     async def _tell_the_worst(self) -> None:
         """Of several steps that wait, the operation tells the one that matters most."""
         if not self._waits:
@@ -124,7 +128,9 @@ class Ledger:
 
 
 def _rank(code: str) -> int:
-    """Two copies first, then what else is wrong with a migration, then all the rest."""
+    """Two copies first, then a bug of ours, what else is wrong with a migration, all the rest."""
     if code == "vm.two_copies":
         return 0
-    return 1 if code.startswith("migration.") else 2
+    if code == "bug":
+        return 1
+    return 2 if code.startswith("migration.") else 3

@@ -24,6 +24,7 @@ from furlough.core.settlement import Call, Conclusion, Trail
 from furlough.core.states import OperationState, StepState
 from furlough.engine.ledger import Ledger
 from furlough.engine.settling import Dispute, Settled, Voice
+from furlough.engine.whereabouts import fate_at_home, fate_elsewhere, search
 from furlough.engine.work import Work
 from furlough.errors import Bug, Conflict, FurloughError, Refused, Stale, Unreachable
 from furlough.ports import MigrationOrder, MigrationReport
@@ -297,13 +298,12 @@ class Migration:
     async def _skip(self, source: Look, target: Look, settled: Settled | None = None) -> None:
         """It runs on neither host: say what became of it, after looking everywhere."""
         looks: list[Look] = [source, target]
-        outcome, why = _OF_WHY.get(source.why, _UNKNOWN)
+        outcome, why = fate_at_home(source)
         where: HostName | None = self._source
         if source.presence is Presence.ABSENT or source.why is Why.MIGRATED:
-            found = await self._search()
+            found = await search(self._work, self._ledger, self._number, self._vm, self._source)
             looks = found or looks
-            where = next((look.host for look in found if look.is_here), None)
-            outcome, why = _elsewhere(where)
+            outcome, why, where = fate_elsewhere(found, self._source)
         evidence = Evidence(looks=tuple(looks), meaning=settled.ruling.meaning if settled else why)
         lost = outcome in (Outcome.DIED, Outcome.MISSING) and settled is not None
         event: StepFailed | StepSkipped
@@ -321,22 +321,6 @@ class Migration:
                 step=self._number, why=why, outcome=outcome, where=where, evidence=evidence
             )
         await self._conclude(event)
-
-    async def _search(self) -> list[Look]:
-        """Looks of every host of the cluster; waits until all of them answer, or nobody wants to
-        know any more."""
-        while not self._step.is_final:
-            hosts = await self._work.all_hosts(self._source)
-            looks = await asyncio.gather(
-                *(self._work.hypervisor.look(host, self._vm) for host in hosts)
-            )
-            silent = [look.host for look in looks if look.presence is Presence.SILENT]
-            if not silent or any(look.is_here for look in looks):
-                await self._wait("", "")
-                return list(looks)
-            await self._wait("host.silent", f"{', '.join(silent)}: the VM may be there")
-            await self._work.clock.sleep(self._work.pace.poll_s)
-        return []
 
     # --- speaking ------------------------------------------------------------------------------
 
@@ -368,21 +352,6 @@ class Migration:
             yield
         finally:
             watcher.cancel()
-
-
-_UNKNOWN = (Outcome.CHANGED_BY_OTHERS, "it was off when its turn came")
-_OF_WHY = {
-    Why.SHUTDOWN: (Outcome.STOPPED_BY_GUEST, "its guest shut it down"),
-    Why.DESTROYED: (Outcome.CHANGED_BY_OTHERS, "somebody powered it off"),
-    Why.CRASHED: (Outcome.DIED, "it crashed"),
-    Why.FAILED: (Outcome.DIED, "its process died"),
-}
-
-
-def _elsewhere(where: HostName | None) -> tuple[Outcome, str]:
-    if where is None:
-        return Outcome.MISSING, "no host of the cluster knows it any more"
-    return Outcome.CHANGED_BY_OTHERS, f"somebody moved it to {where}"
 
 
 def _failure(error: FurloughError) -> Failure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -33,17 +34,20 @@ from furlough.core.plan import Method
 from furlough.core.policy import Limits
 from furlough.core.states import OperationState, StepState
 from furlough.engine.guarding import HOST_STEPS
-from furlough.engine.ledger import Ledger
+from furlough.engine.host_power import HOST_POWER_STEPS
+from furlough.engine.ledger import Ledger, SteppedDown
 from furlough.engine.migrating import Migration
 from furlough.engine.observer import modes_of
 from furlough.engine.powering import POWER_STEPS
+from furlough.engine.remedying import MEDIUM_STEPS
 from furlough.engine.work import Work
 from furlough.errors import Stale, Unreachable
 
 log = structlog.get_logger()
 
 MOST_CRASHES = 3
-_FOR_A_PERSON = ("crash_loop", "bug")
+# A step that a bug has stopped is tried again so often while its operation is being cancelled.
+_BROKEN_AGAIN_S = 60.0
 
 
 class Executor(Protocol):
@@ -56,6 +60,16 @@ class Executor(Protocol):
     async def abort(self) -> None: ...
 
 
+@dataclass
+class _Aside:
+    """A step that a bug has stopped: it is left alone until a person says: go on."""
+
+    words: str
+    since: float
+    was_cancelling: bool
+    is_told: bool = False
+
+
 class Runner:
     """Drives one claimed operation. `run` returns when it is final or must wait for a person
     after too many crashes; it raises `SteppedDown` when somebody else has taken it over."""
@@ -66,6 +80,7 @@ class Runner:
         self._active: dict[int, Executor] = {}
         self._aborting: set[int] = set()
         self._resting: dict[int, float] = {}
+        self._aside: dict[int, _Aside] = {}
         self._limits: Mapping[ClusterName, Limits] = {}
         self._cluster_of: Mapping[HostName, ClusterName] = {}
         self._is_stale = False
@@ -99,7 +114,7 @@ class Runner:
         operation = self._ledger.operation
         if operation.state is OperationState.CANCELLING:
             return False
-        if operation.code in _FOR_A_PERSON:
+        if operation.code == "crash_loop":
             return True
         if operation.crashes >= MOST_CRASHES:
             await self._ledger.record(
@@ -125,6 +140,7 @@ class Runner:
             with suppress(Stale):
                 await self._ledger.record_if_unchanged(DeadlinePassed())
             return
+        await self._mind_the_broken()
         todo = await self._agenda(now)
         with suppress(Stale):
             if await self._conclude(todo):
@@ -186,7 +202,8 @@ class Runner:
 
     def _adopt(self, tasks: asyncio.TaskGroup) -> None:
         for step in self._ledger.operation.steps:
-            if step.state is StepState.STARTED and step.number not in self._active:
+            is_ours = step.number in self._active or step.number in self._aside
+            if step.state is StepState.STARTED and not is_ours:
                 executor = self._executor(step)
                 self._run(tasks, step, executor, executor.adopt)
 
@@ -194,17 +211,33 @@ class Runner:
         for step in steps:
             if step.number in self._active and step.number not in self._aborting:
                 self._aborting.add(step.number)
-                tasks.create_task(self._active[step.number].abort())
+                tasks.create_task(self._stop(step, self._active[step.number]))
+
+    async def _stop(self, step: Step, executor: Executor) -> None:
+        """Abort one step; what goes wrong with that is no reason to drop the others."""
+        try:
+            await executor.abort()
+        except SteppedDown:
+            raise
+        except Exception:
+            log.exception("abort failed", step=step.id)
+            self._aborting.discard(step.number)
 
     def _start(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
         """Begin steps in order, as far as our own flights leave slots; the store has the last
         word, since it knows the flights of all operations."""
         now = self._work.clock.monotonic()
-        active = [self._ledger.operation.step(number) for number in self._active]
+        active = [
+            self._ledger.operation.step(number)
+            for number in self._active
+            if not self._merely_waits(number)
+        ]
         flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
         full: set[HostName] = set()
         for step in steps:
-            if step.number in self._active or self._resting.get(step.number, 0.0) > now:
+            if step.number in self._active or step.number in self._aside:
+                continue
+            if self._resting.get(step.number, 0.0) > now:
                 continue
             if step.method is Method.LIVE and step.planned.source in full:
                 continue  # Hundreds may wait behind one source: it is counted once.
@@ -218,6 +251,38 @@ class Runner:
                 flying.append(flight)
             executor = self._executor(step)
             self._run(tasks, step, executor, executor.attempt)
+
+    def _merely_waits(self, number: int) -> bool:
+        """Whether a step has not begun and waits for somebody else's job: it takes no slot."""
+        is_pending = self._ledger.operation.step(number).state is StepState.PENDING
+        return is_pending and self._ledger.is_waiting(number)
+
+    async def _mind_the_broken(self) -> None:
+        """Tell which steps a bug has stopped, until it is told; take them up again once a person
+        said: go on, and in a cancel, which nobody can steer any more, from time to time."""
+        operation = self._ledger.operation
+        now = self._work.clock.monotonic()
+        for number, aside in list(self._aside.items()):
+            is_cancelling = operation.state is OperationState.CANCELLING
+            is_due = is_cancelling and (
+                not aside.was_cancelling or now - aside.since >= _BROKEN_AGAIN_S
+            )
+            is_resumed = aside.is_told and not self._ledger.is_waiting(number)
+            if operation.step(number).is_final or is_due or is_resumed:
+                del self._aside[number]
+                await self._ledger.wait(number, "", "")
+            elif not aside.is_told:
+                await self._ledger.wait(number, "bug", aside.words)
+                aside.is_told = True
+
+    def _put_aside(self, step: Step, error: Exception) -> None:
+        operation = self._ledger.operation
+        self._aside[step.number] = _Aside(
+            words=f"a person: {step.id} was stopped by a bug ({type(error).__name__}: {error}); "
+            f"then: furlough operation resume {operation.id}",
+            since=self._work.clock.monotonic(),
+            was_cancelling=operation.state is OperationState.CANCELLING,
+        )
 
     def _run(
         self,
@@ -234,6 +299,11 @@ class Runner:
             except Unreachable as error:
                 # The store, mostly. If the step is started, it is adopted in the next round.
                 log.warning("step interrupted", step=step.id, because=error.message)
+            except SteppedDown:
+                raise
+            except Exception as error:  # a bug in one step does not stop the others
+                log.exception("step stopped by a bug", step=step.id)
+                self._put_aside(step, error)
             finally:
                 del self._active[number]
                 # Not started after all (no slot): not again at once.
@@ -248,6 +318,10 @@ class Runner:
             return Migration(self._work, self._ledger, step.number)
         if step.method in HOST_STEPS:
             return HOST_STEPS[step.method](self._work, self._ledger, step.number)
+        if step.method in HOST_POWER_STEPS:
+            return HOST_POWER_STEPS[step.method](self._work, self._ledger, step.number)
+        if step.method in MEDIUM_STEPS:
+            return MEDIUM_STEPS[step.method](self._work, self._ledger, step.number)
         return POWER_STEPS[step.method](self._work, self._ledger, step.number)
 
     def _flight_of(self, step: Step) -> Flight | None:
@@ -261,7 +335,7 @@ class Runner:
     async def _wait(self, wake_at: datetime | None) -> None:
         """Until something changes, or it is time to look again."""
         pace = self._work.pace
-        longest_s = pace.poll_s if self._resting else pace.reread_s
+        longest_s = pace.poll_s if self._resting or self._aside else pace.reread_s
         if wake_at is not None:
             left_s = (wake_at - self._work.clock.now()).total_seconds()
             longest_s = max(0.0, min(longest_s, left_s))

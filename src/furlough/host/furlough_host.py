@@ -8,11 +8,34 @@ no shell, no network, a fixed list of verbs, one JSON document on standard outpu
 
     furlough-host status
     furlough-host processes
+    furlough-host prove
+    furlough-host probe [--peer NAME ADDRESS PORT]...
     furlough-host raise --operation ID --epoch N --controller ID [--admit UUID]... [--only UUID]
     furlough-host lower --operation ID --epoch N --controller ID
     furlough-host act resume|power-off|undefine --vm UUID --epoch N
     furlough-host storage ACT --path DIRECTORY --token WORD
+    furlough-host reboot|power-off --operation ID --epoch N --controller ID
+    furlough-host install|uninstall
     furlough-host session
+    furlough-host maintenance get|enter|exit
+
+`prove` tries the hook: a VM of its own, without disk, must be refused while a marker forbids just
+that one, and another one must start. Where an operation's marker keeps the host empty, only the
+refusal is tried. What came of it holds until libvirt's daemon starts again or the hook changes;
+`status` says in `proof` why it does not hold, and nothing where it does.
+
+`probe` looks for what may go wrong later: arrays under repair, the way to other hosts, daemons that
+let in anybody, settings that start VMs at boot. It changes nothing.
+
+`reboot` and `power-off` are for an empty host that the same controller keeps empty. What they run,
+/etc/furlough-host.json may say, if it belongs to root: {"reboot": ["/path", "word"], ...}.
+
+`install` puts this program, its hook and the name `esxcli` in their places, without touching what
+others have put there; `uninstall` takes them away again and gives back what was there before.
+
+`maintenance` is for a person at the host, who moves the VMs: `enter` raises a marker of the
+controller "local" and waits until no VM runs. Under the name `esxcli` the same is called
+`esxcli system maintenanceMode get|set -e true|false`.
 
 `act` does with a VM what a controller that was overtaken must not do: it remembers the epoch of
 the last act on each VM, and refuses a lower one.
@@ -32,8 +55,9 @@ refuses `prepare`, `migrate` and `restore` while the marker is there, except
 for the VMs that the marker admits, and lets everything else pass whatever happens inside: a
 non-zero answer to `reconnect` would kill a running VM.
 
-Exit status: 0 done, 1 failed, 2 usage, 3 refused (stale epoch, or a marker of another
-controller). Errors are one JSON document on standard error.
+Exit status: 0 done, 1 failed, 2 usage, 3 refused (stale epoch, a marker of another controller,
+a host that is not empty). Errors are one JSON document on standard error; `maintenance` and
+`esxcli` speak to people.
 
 If the controller is gone for good, one line takes the marker away:
 
@@ -52,22 +76,36 @@ import time
 
 MYPY = False
 if MYPY:  # Type checkers take this for true; importing it would make every hook call slower.
+    import argparse
     from collections.abc import Callable
     from typing import IO, Any
 
-VERSION = 1
+VERSION = 2
 ROOT = os.environ.get("FURLOUGH_HOST_ROOT", "")
 STATE_DIR = ROOT + "/var/lib/furlough-host"
+PROGRAM_PATH = ROOT + "/usr/local/sbin/furlough-host"
+ESXCLI_PATH = ROOT + "/usr/local/sbin/esxcli"
 HOOK_PATH = ROOT + "/etc/libvirt/hooks/qemu.d/50-furlough"
+# Before libvirt 6.5 there is one hook only; a foreign one is kept beside it and called by ours.
+OLD_HOOK_PATH = ROOT + "/etc/libvirt/hooks/qemu"
+FOREIGN_HOOK_PATH = ROOT + "/etc/libvirt/hooks/qemu.before-furlough"
+SETTINGS_PATH = ROOT + "/etc/furlough-host.json"
 VIRSH = ROOT + "/usr/bin/virsh"
 PROC = ROOT + "/proc"
+SYS = ROOT + "/sys"
+HOOKS_DIR = ROOT + "/etc/libvirt/hooks/"
 REFUSED_OPERATIONS = ("prepare", "migrate", "restore")
+STARTING_OPERATIONS = (*REFUSED_OPERATIONS, "start", "started")
 LARGEST_XML = 4 << 20
 LONGEST_REQUEST = 1 << 20
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
+ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}")
+PORT = re.compile(
+    r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+)
 DIRECTORY = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._ -]+)+")
 ACTS = {
     "resume": ("resume",),
@@ -76,6 +114,13 @@ ACTS = {
 }
 MOST_ACTS = 10000
 ACT_WITHIN_S = 50  # libvirt itself gives up a process that will not die after 40 s.
+HOOK_WITHIN_S = 10  # libvirt sets no limit: a hook that hangs would hang the start for ever.
+LOCAL = "local"  # The controller in the marker of a person at the host.
+PROVER = "furlough-host"  # The controller in the marker of a trial of the hook.
+PLAIN_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
 STORAGE_ACTS = ("write", "read", "hold", "try", "remove")
 XML_UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
 VM_PROGRAM = re.compile(r"(qemu-system-[a-z0-9_]+|qemu-kvm|kvm)")
@@ -102,20 +147,52 @@ def hook(arguments: list[str]) -> int:
     if operation not in REFUSED_OPERATIONS:
         return 0
     try:
-        marker = read_marker()
-        uuid = uuid_of(sys.stdin.buffer.read(LARGEST_XML))
+        refusal = why_refused(sys.stdin.buffer)
     except Exception as error:  # noqa: BLE001  # whatever it is, libvirt needs an answer
         # The marker is there and unreadable: somebody wanted this host empty.
-        print("furlough: refused, the marker cannot be read: %s" % error, file=sys.stderr)
-        return 1
-    if marker is None or is_admitted(marker, uuid):
-        return 0
-    print(
-        "furlough: refused, host is kept empty by operation %s since %s"
-        % (marker["operation"], marker.get("raised_at")),
-        file=sys.stderr,
+        refusal = "the marker cannot be read: %s" % error
+    if refusal:
+        print("furlough: refused, %s" % " ".join(refusal.split()), file=sys.stderr)
+    return 1 if refusal else 0
+
+
+def why_refused(xml: IO[bytes]) -> str:
+    """Why the VM of this XML may not come to be here; empty if it may. TimeoutError instead of
+    hanging where the marker or the XML cannot be had."""
+    import signal
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("no answer within %d s" % HOOK_WITHIN_S)
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(HOOK_WITHIN_S)
+    try:
+        marker = read_marker()
+        if marker is None or is_admitted(marker, uuid_of(xml.read(LARGEST_XML))):
+            return ""
+    finally:
+        signal.alarm(0)
+    if marker.get("only"):
+        return "this VM is a trial of the hook: %s" % marker["only"]
+    return "host is kept empty by operation %s since %s" % (
+        marker["operation"],
+        marker.get("raised_at"),
     )
-    return 1
+
+
+def chained_hook(arguments: list[str]) -> int:
+    """Our hook in the place of a foreign one: ours first, and if it lets the VM pass, the one that
+    was there before, with the same words and the same input."""
+    import io
+    import subprocess
+
+    given = sys.stdin.buffer.read(LARGEST_XML)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(given))
+    if hook(arguments) != 0:
+        return 1
+    if not os.access(FOREIGN_HOOK_PATH, os.X_OK):
+        return 0
+    return subprocess.run([FOREIGN_HOOK_PATH, *arguments], input=given, check=False).returncode
 
 
 def uuid_of(xml: bytes) -> str | None:
@@ -151,7 +228,7 @@ def raise_marker(
             "controller": request["controller"],
             "admit": sorted(request.get("admit") or ()),
             "only": request.get("only"),
-            "raised_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+            "raised_at": utc(now),
         }
         write_durably(os.path.join(state_dir, "marker.json"), json.dumps(marker, indent=1))
     return marker
@@ -161,13 +238,11 @@ def lower_marker(request: dict[str, Any], state_dir: str = STATE_DIR) -> dict[st
     """Take the marker away; no marker is fine. Refuses a lower epoch and a foreign marker."""
     os.makedirs(state_dir, mode=0o755, exist_ok=True)
     with Lock(state_dir):
-        check_owner(request, state_dir)
+        known = check_owner(request, state_dir)
         remember_epoch(request["epoch"], state_dir)
-        try:
-            os.unlink(os.path.join(state_dir, "marker.json"))
-        except FileNotFoundError:
+        if known is None:
             return {"lowered": False}
-        sync_directory(state_dir)
+        remove_durably(os.path.join(state_dir, "marker.json"))
     return {"lowered": True}
 
 
@@ -179,9 +254,30 @@ def check_owner(request: dict[str, Any], state_dir: str) -> dict[str, Any] | Non
             "stale_epoch", "epoch %d is below %d, seen before" % (request["epoch"], highest)
         )
     marker = read_marker(state_dir)
-    if marker is not None and marker["controller"] != request["controller"]:
-        raise Refusal("foreign_marker", "the marker is of controller %s" % marker["controller"])
-    return marker
+    if marker is None or marker["controller"] == request["controller"]:
+        return marker
+    if marker["controller"] == PROVER:
+        return None  # A trial of the hook stands in nobody's way.
+    raise Refusal("foreign_marker", words_about(marker))
+
+
+def words_about(marker: dict[str, Any]) -> str:
+    """Whose marker this is and how it ends, for whoever may not touch it."""
+    if marker["controller"] == LOCAL:
+        return (
+            "a person at the host keeps it empty since %s; they end it there with: "
+            "furlough-host maintenance exit" % marker.get("raised_at")
+        )
+    return (
+        "controller %s keeps the host empty since %s, by operation %s; exit maintenance there, or, "
+        "if that controller is gone for good: rm %s"
+        % (
+            marker["controller"],
+            marker.get("raised_at"),
+            marker["operation"],
+            os.path.join(STATE_DIR, "marker.json"),
+        )
+    )
 
 
 def read_marker(state_dir: str = STATE_DIR) -> dict[str, Any] | None:
@@ -247,6 +343,20 @@ def write_durably(path: str, text: str) -> None:
     sync_directory(os.path.dirname(path))
 
 
+def remove_durably(path: str) -> None:
+    """Take a file away, for good; it need not be there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    sync_directory(os.path.dirname(path))
+
+
+def utc(instant: float | None = None) -> str:
+    """An instant, or now, as people and programs read it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))
+
+
 def sync_directory(path: str) -> None:
     """Make a rename or an unlink in this directory durable."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -260,27 +370,32 @@ def act(
     what: str, vm: str, epoch: int, state_dir: str = STATE_DIR, virsh: str = VIRSH
 ) -> dict[str, Any]:
     """Resume, power off or undefine a VM. Refuses an epoch below that of an earlier act on it."""
-    import subprocess
-
     os.makedirs(state_dir, mode=0o755, exist_ok=True)
     with Lock(state_dir):
         fence(vm, epoch, state_dir)
-    command = [virsh, "--quiet", "--connect", "qemu:///system", *ACTS[what], "--domain", vm]
+    ask_virsh(*ACTS[what], "--domain", vm, virsh=virsh)
+    return {"done": what}
+
+
+def ask_virsh(*words: str, text_in: bytes = b"", virsh: str = VIRSH) -> str:
+    """What virsh prints. OSError, with its own words, where it fails or gives no answer."""
+    import subprocess
+
     try:
         ran = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
+            [virsh, "--quiet", "--connect", "qemu:///system", *words],
+            input=text_in,
             capture_output=True,
             timeout=ACT_WITHIN_S,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            env=PLAIN_ENVIRONMENT,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise OSError("virsh gave no answer within %d s" % ACT_WITHIN_S) from error
     if ran.returncode != 0:
-        words = ran.stderr.decode("utf-8", "replace").replace("error: ", "").split()
-        raise OSError(" ".join(words)[:500] or "virsh failed without a word")
-    return {"done": what}
+        said = ran.stderr.decode("utf-8", "replace").replace("error: ", "").split()
+        raise OSError(" ".join(said)[:500] or "virsh failed without a word")
+    return ran.stdout.decode("utf-8", "replace")
 
 
 def fence(vm: str, epoch: int, state_dir: str) -> None:
@@ -299,16 +414,21 @@ def fence(vm: str, epoch: int, state_dir: str) -> None:
 
 
 class Lock:
-    """One writer of the state directory at a time."""
+    """One writer of the state directory at a time; with another name, one trial at a time."""
 
-    def __init__(self, state_dir: str) -> None:
-        self.path = os.path.join(state_dir, "lock")
+    def __init__(self, state_dir: str, name: str = "lock", patient: bool = True) -> None:
+        self.path = os.path.join(state_dir, name)
+        self.is_patient = patient
 
     def __enter__(self) -> None:
         import fcntl
 
         self.file = open(self.path, "w", encoding="ascii")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | (0 if self.is_patient else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            self.file.close()
+            raise Refusal("busy", "somebody else does this now; try again in a minute") from error
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
@@ -396,6 +516,491 @@ def lock_as_qemu_does(descriptor: int) -> bool:
     return True
 
 
+# --- the proof ------------------------------------------------------------------------------
+
+TRIAL_VM = """<domain type='{kind}'>
+ <name>furlough-probe-{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>16</memory>
+ <vcpu>1</vcpu><os><type>hvm</type></os>
+ <devices><controller type='usb' model='none'/><memballoon model='none'/></devices>
+</domain>
+"""
+RELOADS_S = (0.5, 1.0, 2.0)  # How long to wait for a daemon that reloads, before each new trial.
+IGNORED = "its hook is ignored by libvirt's daemon: a VM that it refuses has started"
+KVM_API_VERSION = 0xAE00
+
+
+def prove(state_dir: str = STATE_DIR) -> dict[str, str]:
+    """Try whether the hook refuses whom it has to, and nobody else; note what came of it. What an
+    earlier, broken trial has left is cleared away first."""
+    os.makedirs(state_dir, mode=0o755, exist_ok=True)
+    with Lock(state_dir, "trial.lock", patient=False):
+        left = clear_trial(state_dir)  # Asks virsh, which wakes a daemon that is started by need.
+        noted = circumstances()
+        why = left or hook_trouble()
+        try:
+            why = why or try_hook(state_dir, noted["daemon"])
+        finally:
+            left = clear_trial(state_dir)
+        noted.update(why=why or left, tried_at=utc())
+        write_durably(os.path.join(state_dir, "proof.json"), json.dumps(noted, indent=1))
+    return {"proof": proof_trouble(state_dir)}
+
+
+def try_hook(state_dir: str, daemon: dict[str, int] | None) -> str:
+    """The trials themselves: why the hook cannot be relied on, empty if it can."""
+    import uuid
+
+    vms = [str(uuid.uuid4()), str(uuid.uuid4())]
+    write_durably(os.path.join(state_dir, "trial.json"), json.dumps(vms))
+    why = try_start(state_dir, vms[0])
+    for pause_s in RELOADS_S:
+        if why != IGNORED or daemon is None:
+            break
+        # Whether there is a hook at all, the daemon asks itself only when it starts or reloads.
+        reload_daemon(daemon)
+        time.sleep(pause_s)
+        why = try_start(state_dir, vms[0])
+    if why:
+        return why
+    if not lower_trial(state_dir):
+        return ""  # An operation keeps the host empty: nothing may start here.
+    try:
+        start_trial(vms[1])
+    except OSError as error:
+        if "furlough: refused" in str(error):
+            marker = read_marker(state_dir)
+            return "" if marker else "its hook refuses VMs that no marker forbids"
+        return "a VM that nothing forbids did not start, so nothing is proven: %s" % error
+    return ""
+
+
+def try_start(state_dir: str, vm: str) -> str:
+    """Why the hook does not refuse this VM; empty if it does."""
+    raise_trial(state_dir, vm)
+    try:
+        start_trial(vm)
+    except OSError as error:
+        if "furlough: refused" in str(error):
+            return ""
+        return "its hook could not be tried, a trial VM failed otherwise: %s" % error
+    return IGNORED
+
+
+def start_trial(vm: str) -> None:
+    """Start a trial VM and end it at once. OSError where it does not start."""
+    kind = "kvm" if has_kvm() else "qemu"
+    xml = TRIAL_VM.format(kind=kind, name=vm[:8], uuid=vm)
+    ask_virsh("create", "/dev/stdin", "--paused", text_in=xml.encode("ascii"))
+    ask_virsh("destroy", "--domain", vm)
+
+
+def has_kvm() -> bool:
+    """Whether this machine's /dev/kvm is there and answers."""
+    import fcntl
+
+    try:
+        with open(ROOT + "/dev/kvm", "rb") as device:
+            return bool(fcntl.ioctl(device, KVM_API_VERSION) > 0)
+    except OSError:
+        return False
+
+
+def raise_trial(state_dir: str, vm: str) -> None:
+    """Forbid this VM alone, unless somebody keeps the whole host empty anyhow."""
+    with Lock(state_dir):
+        if operation_marker(state_dir) is None:
+            marker = {
+                "format": 1,
+                "operation": "trial",
+                "epoch": read_epoch(state_dir),
+                "controller": PROVER,
+                "admit": [],
+                "only": vm,
+                "raised_at": utc(),
+            }
+            write_durably(os.path.join(state_dir, "marker.json"), json.dumps(marker, indent=1))
+
+
+def lower_trial(state_dir: str) -> bool:
+    """Take the marker of a trial away, and no other; whether it was there."""
+    with Lock(state_dir):
+        marker = read_marker(state_dir)
+        if marker is None or marker["controller"] != PROVER:
+            return False
+        remove_durably(os.path.join(state_dir, "marker.json"))
+    return True
+
+
+def operation_marker(state_dir: str = STATE_DIR) -> dict[str, Any] | None:
+    """The marker that keeps the host empty; one of a trial does not."""
+    marker = read_marker(state_dir)
+    return None if marker is None or marker["controller"] == PROVER else marker
+
+
+def clear_trial(state_dir: str) -> str:
+    """End everything of a trial: its marker first, then its VMs. What could not be ended, in words;
+    it is left to the next call."""
+    lower_trial(state_dir)
+    path = os.path.join(state_dir, "trial.json")
+    try:
+        vms = {vm for vm in json.loads(read_text(path) or "[]") if UUID.fullmatch(vm)}
+    except (ValueError, TypeError):
+        vms = set()
+    try:
+        for vm in vms & listed_vms():
+            ask_virsh("destroy", "--domain", vm)
+        left = vms and vms & listed_vms()
+    except OSError as error:
+        return "libvirt's daemon does not answer: %s" % error
+    if left:
+        return "a trial VM is still there: %s" % ", ".join(sorted(left))
+    remove_durably(path)
+    return ""
+
+
+def listed_vms() -> set[str]:
+    """The UUIDs of all VMs that libvirt knows here."""
+    return set(ask_virsh("list", "--all", "--uuid").split())
+
+
+def circumstances() -> dict[str, Any]:
+    """What a proof holds for: this boot, this run of the daemon, this hook, this program."""
+    return {
+        "boot_id": read_boot_id(),
+        "daemon": daemon_of(),
+        "hook": digest_of(hook_path()),
+        "program": digest_of(PROGRAM_PATH),
+    }
+
+
+def proof_trouble(state_dir: str = STATE_DIR) -> str:
+    """Why the hook cannot be relied on now; empty if it was seen to refuse, as things are."""
+    missing = hook_trouble()
+    if missing:
+        return missing
+    try:
+        noted = json.loads(read_text(os.path.join(state_dir, "proof.json")) or "{}")
+        why, now = str(noted.get("why", "its hook was never tried")), circumstances()
+        changed = [name for name in now if noted.get(name) != now[name]]
+    except (ValueError, AttributeError):
+        return "the note about its last trial is damaged"
+    if "why" not in noted:
+        return why
+    if now["daemon"] is None:
+        return "libvirt's daemon does not run"
+    if {"boot_id", "daemon"} & set(changed):
+        return "its hook was not tried since libvirt's daemon started"
+    return "its hook was changed since it was tried" if changed else why
+
+
+def hook_trouble() -> str:
+    """Whether a hook of ours is there at all."""
+    return "" if os.access(hook_path(), os.X_OK) else "its hook is not installed"
+
+
+def hook_path() -> str:
+    """Where our hook is, or would be."""
+    return OLD_HOOK_PATH if is_ours(OLD_HOOK_PATH) else HOOK_PATH
+
+
+def is_ours(path: str) -> bool:
+    """Whether a file is a copy of this program, of whatever version."""
+    try:
+        with open(path, "rb") as file:
+            return b'\n"""furlough-host: ' in file.read(200)
+    except OSError:
+        return False
+
+
+def digest_of(path: str) -> str:
+    """SHA-256 of a file, empty where it cannot be read."""
+    import hashlib
+
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return ""
+
+
+def read_boot_id() -> str:
+    """Another one after every boot."""
+    with open(PROC + "/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def daemon_of(proc: str = PROC) -> dict[str, int] | None:
+    """The daemon that starts VMs: its pid and the clock tick it started at. Of several (children
+    of its own, for a moment) the oldest; those in containers are not ours."""
+    found = []
+    for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
+        words = command_of(proc, pid)
+        is_daemon = bool(words) and os.path.basename(words[0]) in ("libvirtd", "virtqemud")
+        if is_daemon and namespace_of(proc, str(pid)) == namespace_of(proc, "self"):
+            started = start_of(proc, pid)
+            if started is not None:
+                found.append((started, pid))
+    return {"pid": min(found)[1], "started": min(found)[0]} if found else None
+
+
+def namespace_of(proc: str, pid: str) -> str:
+    """The PID namespace of a process, empty where it is not told."""
+    try:
+        return os.readlink(os.path.join(proc, pid, "ns", "pid"))
+    except OSError:
+        return ""
+
+
+def start_of(proc: str, pid: int) -> int | None:
+    """The clock tick at which a process started; with its pid it names the process for good."""
+    try:
+        with open(os.path.join(proc, str(pid), "stat"), encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def reload_daemon(daemon: dict[str, int]) -> None:
+    """Have it look for hooks again; only this very process is signalled."""
+    import signal
+
+    if start_of("/proc", daemon["pid"]) == daemon["started"]:
+        os.kill(daemon["pid"], signal.SIGHUP)
+
+
+# --- probing --------------------------------------------------------------------------------
+
+CONNECTIONS, CONNECT_WITHIN_S = 3, 2.0
+ARRAY = re.compile(r"(\w+) : ")
+REPAIR = re.compile(r"\b(recovery|resync|reshape|check|repair)\s*=\s*(\S+)")
+SETTING = re.compile(r"""\s*(\w+)\s*=\s*["']?([^"'#]*?)["']?\s*(?:#.*)?""")
+GUEST_SCRIPTS = ("/usr/lib/libvirt/libvirt-guests.sh", "/usr/libexec/libvirt-guests.sh")
+GUEST_SETTINGS = ("/etc/default/libvirt-guests", "/etc/sysconfig/libvirt-guests")
+DAEMON_SETTINGS = ("/etc/libvirt/libvirtd.conf", "/etc/libvirt/virtproxyd.conf")
+TCP_PORT = "16509"
+ROUTE_UP, ROUTE_REJECTS = 0x1, 0x200
+
+
+def probe(peers: list[list[str]]) -> dict[str, Any]:
+    """What may go wrong later, looked at and not touched. A part that fails is in `troubles`."""
+    reached = reach_all(peers)
+    towards = next((one["address"] for one in reached.values() if one["address"]), None)
+    parts: dict[str, Callable[[], Any]] = {
+        "repairs": repairs,
+        "link": lambda: link_towards(towards),
+        "open_ports": open_ports,
+        "guests_at_boot": guests_at_boot,
+    }
+    found: dict[str, Any] = {"peers": reached, "troubles": []}
+    for name, look in parts.items():
+        try:
+            found[name] = look()
+        except (OSError, ValueError, IndexError) as error:
+            found[name] = None
+            found["troubles"].append("%s: %s" % (name.replace("_", " "), error))
+    return found
+
+
+def repairs() -> list[str]:
+    """Arrays that are rebuilt, synchronised or checked just now, or wait for it, in words."""
+    found, array = [], ""
+    for line in (read_text(PROC + "/mdstat") or "").splitlines():
+        begins = ARRAY.match(line)
+        array = begins.group(1) if begins else array
+        repair = REPAIR.search(line)
+        if repair and array:
+            found.append("%s: %s %s" % (array, repair.group(1), repair.group(2).lower()))
+    return found
+
+
+def reach_all(peers: list[list[str]]) -> dict[str, dict[str, Any]]:
+    """How each peer is reached; all of them are tried at once."""
+    import threading
+
+    found: dict[str, dict[str, Any]] = {}
+
+    def reach_one(name: str, address: str, port: int) -> None:
+        found[name] = reach(address, port)
+
+    threads = [
+        threading.Thread(target=reach_one, args=(name, address, int(port)), daemon=True)
+        for name, address, port in peers
+    ]
+    for thread in threads:
+        thread.start()
+    # A resolver may take longer than any limit of ours; it is left behind.
+    ends = time.monotonic() + CONNECTIONS * CONNECT_WITHIN_S + 1
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    slow = {"because": "its name was not resolved in time", "is_refused": False}
+    nothing = {"address": None, "latency_ms": None}
+    return {name: found.get(name, {**slow, **nothing}) for name, _address, _port in peers}
+
+
+def reach(address: str, port: int) -> dict[str, Any]:
+    """The best of a few connections: its latency, or why there is none. A peer that answers and
+    refuses (nobody listens there) was reached all the same, which `is_refused` says."""
+    import socket
+
+    told: dict[str, Any] = {"because": "", "is_refused": False, "address": None, "latency_ms": None}
+    try:
+        family, kind, _number, _name, place = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM
+        )[0]
+    except OSError as error:
+        return {**told, "because": "%s is not known: %s" % (address, error.strerror or error)}
+    told["address"] = place[0]
+    best: float | None = None
+    for _ in range(CONNECTIONS):
+        began = time.monotonic()
+        try:
+            with socket.socket(family, kind) as attempt:
+                attempt.settimeout(CONNECT_WITHIN_S)
+                attempt.connect(place)
+        except ConnectionRefusedError:
+            told["is_refused"] = True
+            told["because"] = "nobody listens at %s port %d" % (address, port)
+        except OSError as error:
+            told["because"] = "%s port %d: %s" % (address, port, error.strerror or error)
+            break
+        took_ms = round((time.monotonic() - began) * 1000, 3)
+        best = took_ms if best is None else min(best, took_ms)
+    return {**told, "latency_ms": best}
+
+
+def link_towards(address: str | None) -> dict[str, Any] | None:
+    """The interface that carries what goes to an address (None: to anywhere), with its speed and
+    whether a second cable stands in for the first; None where no route says."""
+    import socket
+
+    if address is not None and ":" in address:
+        interface = route_ipv6(int.from_bytes(socket.inet_pton(socket.AF_INET6, address), "big"))
+    else:
+        packed = socket.inet_pton(socket.AF_INET, address or "0.0.0.0")  # noqa: S104 - a route
+        interface = route_ipv4(int.from_bytes(packed, "big"))
+    if interface is None:
+        return None
+    speed_mbit_s, is_redundant = carriers(interface)
+    return {"interface": interface, "speed_mbit_s": speed_mbit_s, "is_redundant": is_redundant}
+
+
+def route_ipv4(wanted: int) -> str | None:
+    """The interface of the most specific route, from the kernel's table."""
+    best = None
+    for line in (read_text(PROC + "/net/route") or "").splitlines()[1:]:
+        words = line.split()
+        target, mask = (int.from_bytes(bytes.fromhex(words[n])[::-1], "big") for n in (1, 7))
+        flags = int(words[3], 16)
+        is_used = flags & ROUTE_UP and not flags & ROUTE_REJECTS
+        if is_used and wanted & mask == target:
+            best = max(best or (-1, 0, ""), (mask, -int(words[6]), words[0]))
+    return best[2] if best else None
+
+
+def route_ipv6(wanted: int) -> str | None:
+    """The same for the newer addresses."""
+    best = None
+    for line in (read_text(PROC + "/net/ipv6_route") or "").splitlines():
+        words = line.split()
+        length, flags = int(words[1], 16), int(words[8], 16)
+        is_used = flags & ROUTE_UP and not flags & ROUTE_REJECTS and words[9] != "lo"
+        if is_used and wanted >> (128 - length) == int(words[0], 16) >> (128 - length):
+            best = max(best or (-1, 0, ""), (length, -int(words[5], 16), words[9]))
+    return best[2] if best else None
+
+
+def carriers(interface: str, depth: int = 8) -> tuple[int | None, bool | None]:
+    """Speed in Mbit/s and redundancy of an interface, found in what lies below it: a bridge, a
+    VLAN, a bond. VMs' own interfaces in a bridge carry nothing of the host's."""
+    directory = os.path.join(SYS, "class/net", interface)
+    names = os.listdir(directory)
+    speed_mbit_s = read_speed(os.path.join(directory, "speed"))
+    below = [
+        name[len("lower_") :]
+        for name in names
+        if name.startswith("lower_")
+        and not os.path.exists(os.path.join(SYS, "class/net", name[len("lower_") :], "tun_flags"))
+    ]
+    if "bonding" in names:
+        return speed_mbit_s, sum(is_up(name) for name in below) > 1
+    if not below or depth == 0:
+        return speed_mbit_s, False if "device" in names else None
+    found = [carriers(name, depth - 1) for name in below]
+    if len(found) > 1:
+        return speed_mbit_s, None  # Several ports of a bridge: who stands in for whom is unknown.
+    # What a bridge says of itself is the speed of its fastest VM.
+    return found[0][0] or speed_mbit_s, found[0][1]
+
+
+def read_speed(path: str) -> int | None:
+    """Mbit/s, or None: many an interface does not say, or says -1."""
+    try:
+        speed = int(read_text(path) or 0)
+    except (OSError, ValueError):
+        return None
+    return speed if speed > 0 else None
+
+
+def is_up(interface: str) -> bool:
+    """Whether a cable is in it."""
+    return (read_text(os.path.join(SYS, "class/net", interface, "operstate")) or "").strip() == "up"
+
+
+def open_ports() -> list[str]:
+    """Daemons that let in whoever reaches them, in words."""
+    found = []
+    for path in DAEMON_SETTINGS:
+        settings = read_settings(ROOT + path)
+        port = settings.get("tcp_port", TCP_PORT)
+        listens = settings.get("listen_tcp") == "1" or is_listened_at(port)
+        if settings.get("auth_tcp") == "none" and listens:
+            found.append('TCP port %s lets in anybody: auth_tcp = "none" in %s' % (port, path))
+        if settings.get("tls_no_verify_certificate") == "1":
+            found.append("TLS takes any certificate: tls_no_verify_certificate = 1 in %s" % path)
+    return found
+
+
+def read_settings(path: str) -> dict[str, str]:
+    """The lines NAME = VALUE of a file; none where there is no such file."""
+    lines = (read_text(path) or "").splitlines()
+    matched = (SETTING.fullmatch(line) for line in lines)
+    return {found.group(1): found.group(2) for found in matched if found}
+
+
+def is_listened_at(port: str) -> bool:
+    """Whether anybody listens at a TCP port of this host, by the kernel's table."""
+    if not port.isdigit():
+        return False
+    ending, listening = ":%04X" % int(port), "0A"
+    for name in ("/net/tcp", "/net/tcp6"):
+        for line in (read_text(PROC + name) or "").splitlines()[1:]:
+            words = line.split()
+            if words[1].endswith(ending) and words[3] == listening:
+                return True
+    return False
+
+
+def guests_at_boot() -> list[str]:
+    """Settings of the libvirt-guests service that start VMs at boot or save them at shutdown; none
+    where the service is not there or switched off."""
+    import glob
+
+    wanted = (
+        "/etc/systemd/system/*.wants/libvirt-guests.service",
+        "/etc/rc[2-5].d/S*libvirt-guests",
+    )
+    if not any(glob.glob(ROOT + pattern) for pattern in wanted):
+        return []
+    # What it does untold; distributions have changed that in the script itself.
+    settings = {"ON_BOOT": "start", "ON_SHUTDOWN": "suspend"}
+    for path in (*GUEST_SCRIPTS, *GUEST_SETTINGS):
+        settings.update(read_settings(ROOT + path))
+    harmless = {"ON_BOOT": "ignore", "ON_SHUTDOWN": "shutdown"}
+    return [
+        "%s=%s" % (name, settings[name]) for name in harmless if settings[name] != harmless[name]
+    ]
+
+
 # --- what runs here -------------------------------------------------------------------------
 
 
@@ -410,6 +1015,8 @@ def processes(proc: str = PROC) -> dict[str, list[dict[str, Any]]]:
         elif program in PROVISIONING_PROGRAMS:
             kind = PROVISIONING_PROGRAMS[program]
             provisioning.append({"pid": pid, "kind": kind, "what": " ".join(words[1:])[:200]})
+        elif (vm := vm_that_a_hook_is_asked_about(words)) is not None:
+            provisioning.append({"pid": pid, "kind": "start", "what": vm[:200]})
         elif program in DAEMONS:
             for path in volumes_open_for_writing(proc, pid):
                 provisioning.append({"pid": pid, "kind": "volume", "what": path})
@@ -423,6 +1030,15 @@ def command_of(proc: str, pid: int) -> list[str]:
             return file.read().decode("utf-8", "replace").rstrip("\0").split("\0")
     except OSError:
         return []
+
+
+def vm_that_a_hook_is_asked_about(words: list[str]) -> str | None:
+    """The name of a VM whose start waits for a hook: it has no process yet, and libvirt calls it
+    shut off. The hook may be a program or a script, whose interpreter then comes first."""
+    for place, word in enumerate(words[:4]):
+        if word.startswith(HOOKS_DIR) and words[place + 2 : place + 3]:
+            return words[place + 1] if words[place + 2] in STARTING_OPERATIONS else None
+    return None
 
 
 def is_capability_probe(words: list[str]) -> bool:
@@ -486,21 +1102,339 @@ def is_volume(path: str) -> bool:
 
 
 def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
-    """The host as this program sees it: marker, epoch, hook, clock, boot."""
+    """The host as this program sees it: marker, epoch, hook, clock, boot. `proof`: why the hook
+    cannot be relied on, empty if it can. The marker of a trial keeps nobody away: not told."""
     import socket
 
-    with open(PROC + "/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
     return {
         "program": VERSION,
         "hostname": os.uname().nodename,
-        "boot_id": boot_id,
-        "clock_s": round(time.time(), 3),
+        "boot_id": read_boot_id(),
+        "clock_s": round(time.time(), 6),
         "epoch": read_epoch(state_dir),
-        "marker": read_marker(state_dir),
+        "marker": operation_marker(state_dir),
         "interfaces": [name for _index, name in socket.if_nameindex()],
-        "hook_installed": os.access(HOOK_PATH, os.X_OK),
+        "hook_installed": not hook_trouble(),
+        "proof": proof_trouble(state_dir),
     }
+
+
+# --- the power of the machine ---------------------------------------------------------------
+
+POWER_COMMANDS = {
+    "reboot": ["/usr/bin/systemctl", "reboot"],
+    "power_off": ["/usr/bin/systemctl", "poweroff"],
+}
+POWER_DELAY_S = 1.0  # The answer goes out first.
+
+
+def machine_power(what: str, request: dict[str, Any], state_dir: str = STATE_DIR) -> dict[str, Any]:
+    """Reboot the machine or switch it off, after the answer. Refuses unless this controller keeps
+    it empty, and it is."""
+    command = power_command(what)
+    os.makedirs(state_dir, mode=0o755, exist_ok=True)
+    with Lock(state_dir):
+        marker = check_owner(request, state_dir)
+        if marker is None or marker.get("only"):
+            raise Refusal("not_guarded", "no marker keeps this host empty: enter maintenance first")
+        found = processes()
+        left = ["VM %s (pid %d)" % (one["name"], one["pid"]) for one in found["processes"]]
+        left += ["%s %s" % (one["kind"], one["what"]) for one in found["provisioning"]]
+        if left:
+            raise Refusal("not_empty", "the host is not empty: %s" % "; ".join(left)[:500])
+        remember_epoch(request["epoch"], state_dir)
+    run_later(command)
+    return {"done": what, "command": command, "boot_id": read_boot_id()}
+
+
+def power_command(what: str) -> list[str]:
+    """What to run: the site's own command, where its settings name one. ValueError where they make
+    no sense, OSError where the command is not there."""
+    key = what.replace("-", "_")
+    text = read_text(SETTINGS_PATH)
+    chosen: Any = {}
+    if text is not None:
+        told = os.lstat(SETTINGS_PATH)
+        if told.st_uid != os.geteuid() or told.st_mode & 0o022 or not stat.S_ISREG(told.st_mode):
+            raise ValueError("%s must be a file that only root may write" % SETTINGS_PATH)
+        chosen = json.loads(text)
+        if not isinstance(chosen, dict) or set(chosen) - set(POWER_COMMANDS):
+            raise ValueError("%s: only reboot and power_off may stand there" % SETTINGS_PATH)
+    command = chosen.get(key, POWER_COMMANDS[key])
+    is_list = isinstance(command, list) and all(isinstance(word, str) for word in command)
+    if not is_list or not command or not command[0].startswith("/"):
+        raise ValueError("%s: %s is not a list of words with a path first" % (SETTINGS_PATH, key))
+    if not os.access(command[0], os.X_OK):
+        raise FileNotFoundError("%s cannot be run" % command[0])
+    return list(command)
+
+
+def run_later(command: list[str]) -> None:
+    """Run a command as nobody's child, when whoever asked has been answered."""
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(nothing, descriptor)
+            time.sleep(POWER_DELAY_S)
+            os.execve(command[0], command, PLAIN_ENVIRONMENT)  # noqa: S606 - words, no shell
+    finally:
+        os._exit(0)
+
+
+# --- installation ---------------------------------------------------------------------------
+
+ESXCLI_PLACES = ("/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+DAEMON_PROGRAMS = ("/usr/sbin/virtqemud", "/usr/sbin/libvirtd")
+FIRST_WITH_SEVERAL_HOOKS = (6, 5)
+
+
+def install(source: bytes) -> dict[str, list[str]]:
+    """Put program, hook and the name esxcli in their places; twice is harmless. Says in words what
+    it has changed. OSError where this machine is not one for it."""
+    if not os.path.isdir(ROOT + "/etc/libvirt"):
+        raise OSError("libvirt is not installed here: there is no /etc/libvirt")
+    os.makedirs(STATE_DIR, mode=0o755, exist_ok=True)
+    changed = []
+    with Lock(STATE_DIR):
+        if put_program(PROGRAM_PATH, source):
+            changed.append("program %s" % PROGRAM_PATH)
+        if install_hook(source):
+            changed.append("hook %s" % hook_path())
+        others = [ROOT + place + "/esxcli" for place in ESXCLI_PLACES]
+        if not any(os.path.lexists(path) for path in (ESXCLI_PATH, *others)):
+            os.symlink("furlough-host", ESXCLI_PATH)
+            changed.append("name %s" % ESXCLI_PATH)
+    return {"changed": changed}
+
+
+def install_hook(source: bytes) -> bool:
+    """Put the hook where this libvirt looks; one that others have put there stays in use. Whether
+    anything changed."""
+    if has_several_hooks():
+        return put_program(HOOK_PATH, source)
+    if os.path.lexists(OLD_HOOK_PATH) and not is_ours(OLD_HOOK_PATH):
+        # Both names are there for a moment, so that there is never none.
+        os.link(OLD_HOOK_PATH, FOREIGN_HOOK_PATH, follow_symlinks=False)
+    return put_program(OLD_HOOK_PATH, source)
+
+
+def has_several_hooks() -> bool:
+    """Whether libvirt here runs a directory of hooks, as it does from 6.5 on. Where no daemon says
+    which version it is, the proof will tell."""
+    import subprocess
+
+    for path in DAEMON_PROGRAMS:
+        if os.access(ROOT + path, os.X_OK):
+            ran = subprocess.run(
+                [ROOT + path, "--version"], capture_output=True, timeout=20, check=False,
+                env=PLAIN_ENVIRONMENT, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            found = re.search(rb"(\d+)\.(\d+)\.\d+", ran.stdout)
+            if found:
+                return (int(found.group(1)), int(found.group(2))) >= FIRST_WITH_SEVERAL_HOOKS
+    return True
+
+
+def put_program(path: str, source: bytes) -> bool:
+    """Write a program, all or nothing, with its right to be run; whether it was another one."""
+    try:
+        with open(path, "rb") as file:
+            told = os.fstat(file.fileno())
+            if file.read() == source and stat.S_IMODE(told.st_mode) == 0o755:
+                return False
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    new = path + ".new"  # Should libvirt find it under this name, it is the same hook.
+    with open(new, "wb") as file:
+        file.write(source)
+        file.flush()
+        os.fchmod(file.fileno(), 0o755)
+        os.fsync(file.fileno())
+    os.rename(new, path)
+    sync_directory(os.path.dirname(path))
+    return True
+
+
+def uninstall() -> dict[str, list[str]]:
+    """Take away what `install` has put here, and give back what was there before. Refuses while
+    somebody keeps the host empty. The highest epoch stays: it outlives an installation."""
+    changed = []
+    os.makedirs(STATE_DIR, mode=0o755, exist_ok=True)
+    with Lock(STATE_DIR):
+        marker = read_marker()
+        if marker is not None:
+            raise Refusal("marker_in_use", words_about(marker))
+        if os.path.lexists(FOREIGN_HOOK_PATH) and is_ours(OLD_HOOK_PATH):
+            os.rename(FOREIGN_HOOK_PATH, OLD_HOOK_PATH)
+            changed.append("hook %s is as it was" % OLD_HOOK_PATH)
+        for path in (HOOK_PATH, OLD_HOOK_PATH, ESXCLI_PATH, PROGRAM_PATH):
+            if is_ours(path):
+                remove_durably(path)
+                changed.append("%s is gone" % path)
+        remove_durably(os.path.join(STATE_DIR, "proof.json"))
+    daemon = daemon_of()
+    if daemon is not None:
+        reload_daemon(daemon)
+    return {"changed": changed}
+
+
+def own_source() -> bytes:
+    """The text of this very program."""
+    with open(os.path.abspath(__file__), "rb") as file:
+        return file.read()
+
+
+# --- a person at the host -------------------------------------------------------------------
+
+POLL_S = 1.0
+CTRL_C = 130
+
+
+def maintenance(words: list[str], tell: IO[str]) -> int:
+    """`maintenance get|enter|exit`: what a person says at the host. Prints for people."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="furlough-host maintenance")
+    acts = parser.add_subparsers(dest="act", required=True)
+    acts.add_parser("get", help="say whether this host is in maintenance, and by whom")
+    entering = acts.add_parser("enter", help="let nothing start here, and wait until nothing runs")
+    entering.add_argument("--timeout", type=float, default=0, metavar="S", help="0: wait for ever")
+    acts.add_parser("exit", help="let VMs start here again")
+    request = parser.parse_args(words)
+    if request.act == "enter":
+        return told(lambda: enter_locally(request.timeout, tell))
+    if request.act == "exit":
+        return told(lambda: exit_locally(tell))
+    return told(lambda: print_standing(tell))
+
+
+def esxcli(words: list[str]) -> int:
+    """`system maintenanceMode get|set`, as a script for ESXi says it and reads the answer."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="esxcli", description="Furlough's answer to ESXi's.")
+    system = parser.add_subparsers(dest="namespace", required=True).add_parser("system")
+    mode = system.add_subparsers(dest="object", required=True).add_parser("maintenanceMode")
+    acts = mode.add_subparsers(dest="act", required=True)
+    acts.add_parser("get", help="Enabled or Disabled")
+    setting = acts.add_parser("set", help="enter or exit maintenance mode")
+    setting.add_argument("-e", "--enable", choices=("true", "false"), required=True)
+    setting.add_argument("-t", "--timeout", type=float, default=0, metavar="S")
+    request = parser.parse_args(words)
+    if request.act == "get":
+        return told(print_mode)
+    if request.enable == "true":
+        return told(lambda: enter_locally(request.timeout, sys.stderr))
+    return told(lambda: exit_locally(sys.stderr))
+
+
+def told(act: Callable[[], int]) -> int:
+    """The exit status of an act; what went wrong is said in words."""
+    try:
+        return act()
+    except Refusal as error:
+        print("Refused: %s." % error, file=sys.stderr)
+        return 3
+    except (OSError, ValueError) as error:
+        print("Failed: %s." % error, file=sys.stderr)
+        return 1
+
+
+def print_mode() -> int:
+    """Enabled: the host is kept empty, and is empty."""
+    is_empty = operation_marker() is not None and not still_there()
+    print("Enabled" if is_empty else "Disabled")
+    return 0
+
+
+def print_standing(tell: IO[str]) -> int:
+    """Who keeps this host empty since when, and who still runs."""
+    marker, left = operation_marker(), still_there()
+    if marker is None:
+        print("available: VMs may start here", file=tell)
+        return 0
+    by = (
+        "a person at the host"
+        if marker["controller"] == LOCAL
+        else ("operation %s of controller %s" % (marker["operation"], marker["controller"]))
+    )
+    print("%s: by %s, since %s" % ("entering" if left else "maintenance", by,
+                                   marker.get("raised_at")), file=tell)  # fmt: skip
+    for one in left:
+        print("  still here: %s" % one, file=tell)
+    return 0
+
+
+def enter_locally(timeout_s: float, tell: IO[str]) -> int:
+    """Raise a marker of our own and wait until nothing runs: the VMs are moved by whoever asked.
+    On a timeout and on Ctrl-C the marker stays."""
+    epoch = read_epoch()
+    raise_marker({"operation": LOCAL, "controller": LOCAL, "epoch": epoch})
+    print("From now on no VM starts here.", file=tell)
+    warn_unproven(tell)
+    stays = "No VM starts here until: furlough-host maintenance exit"
+    try:
+        is_empty = wait_until_empty(timeout_s, tell)
+    except KeyboardInterrupt:
+        print("Interrupted. %s" % stays, file=tell)
+        return CTRL_C
+    if not is_empty:
+        print("Not empty after %g s. %s" % (timeout_s, stays), file=tell)
+        return 1
+    print("In maintenance.", file=tell)
+    return 0
+
+
+def warn_unproven(tell: IO[str]) -> None:
+    """Say so where the marker may keep nobody away."""
+    try:
+        trouble = proof_trouble() and prove()["proof"]
+    except (Refusal, OSError, ValueError) as error:
+        trouble = str(error)
+    if trouble:
+        print("Warning: VMs might start all the same: %s" % trouble, file=tell)
+
+
+def wait_until_empty(timeout_s: float, tell: IO[str]) -> bool:
+    """Wait until nothing was there twice in a row; tell who is, whenever that changes. A start that
+    passed the hook before the marker shows up the second time."""
+    ends = time.monotonic() + timeout_s if timeout_s > 0 else None
+    said: list[str] = []
+    empty_looks = 0
+    while empty_looks < 2:
+        left = still_there()
+        empty_looks = 0 if left else empty_looks + 1
+        if left != said:
+            for one in left:
+                print("Waiting for you to move or stop: %s" % one, file=tell)
+            said = left
+        tell.flush()
+        if ends is not None and time.monotonic() >= ends and empty_looks < 2:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def still_there() -> list[str]:
+    """What makes the host not empty, in words."""
+    found = processes()
+    return [
+        *("VM %s (pid %d)" % (one["name"], one["pid"]) for one in found["processes"]),
+        *("%s: %s" % (one["kind"], one["what"]) for one in found["provisioning"]),
+    ]
+
+
+def exit_locally(tell: IO[str]) -> int:
+    """Take our own marker away; another controller's is not ours to take."""
+    request = {"operation": LOCAL, "controller": LOCAL, "epoch": read_epoch()}
+    was_there = lower_marker(request)["lowered"]
+    words = "VMs may start here again." if was_there else "This host was not in maintenance."
+    print(words, file=tell)
+    return 0
 
 
 # --- the command line -----------------------------------------------------------------------
@@ -508,10 +1442,16 @@ def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """Run one verb and print its answer."""
-    if os.path.basename(arguments[0]) not in ("furlough-host", "furlough_host.py"):
-        return hook(arguments[1:])
+    name = os.path.basename(arguments[0])
+    if name == "esxcli":
+        return esxcli(arguments[1:])
+    if name not in ("furlough-host", "furlough_host.py"):
+        is_chained = os.path.lexists(FOREIGN_HOOK_PATH) and name == os.path.basename(OLD_HOOK_PATH)
+        return chained_hook(arguments[1:]) if is_chained else hook(arguments[1:])
     if arguments[1:] == ["session"]:
         return session(sys.stdin.buffer, sys.stdout)
+    if arguments[1:2] == ["maintenance"]:
+        return maintenance(arguments[2:], sys.stdout)
     result = outcome(arguments[1:])
     if "answer" in result:
         print(json.dumps(result["answer"]))
@@ -562,14 +1502,51 @@ def trouble(status: int, code: str, why: object) -> dict[str, Any]:
 
 def answer(words: list[str]) -> dict[str, Any]:
     """The verbs. Arguments are validated here, whoever called."""
+    request = vars(parser().parse_args(words))
+    verb = request.pop("verb")
+    verbs: dict[str, Callable[[], dict[str, Any]]] = {
+        "status": status,
+        "processes": processes,
+        "prove": prove,
+        "probe": lambda: probe(request["peer"]),
+        "raise": lambda: raise_marker(request),
+        "lower": lambda: lower_marker(request),
+        "act": lambda: act(**request),
+        "storage": lambda: storage(**request),
+        "reboot": lambda: machine_power(verb, request),
+        "power-off": lambda: machine_power(verb, request),
+        "install": lambda: install(own_source()),
+        "uninstall": uninstall,
+    }
+    if verb not in verbs:
+        raise ValueError("a %s cannot be asked for within a session" % verb)
+    return verbs[verb]()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that are understood."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="furlough-host", description="Keeps a host empty.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    top = argparse.ArgumentParser(prog="furlough-host", description="Keeps a host empty.")
+    verbs = top.add_subparsers(dest="verb", required=True)
     verbs.add_parser("status", help="marker, epoch, hook, clock")
     verbs.add_parser("processes", help="VM processes and provisioning under way")
+    verbs.add_parser("prove", help="try whether the hook refuses whom it has to")
+    command = verbs.add_parser("probe", help="look for what may go wrong later")
+    command.add_argument(
+        "--peer", type=peer_part(), nargs=3, action="append", default=[],
+        metavar=("NAME", "ADDRESS", "PORT"),
+    )  # fmt: skip
+    verbs.add_parser("install", help="put this program, its hook and esxcli in their places")
+    verbs.add_parser("uninstall", help="take them away, and give back what was there")
     verbs.add_parser("session", help="answer requests on standard input, line by line")
-    for verb, text in (("raise", "keep this host empty"), ("lower", "let VMs start again")):
+    verbs.add_parser("maintenance", help="for a person at the host: get, enter, exit")
+    for verb, text in (
+        ("raise", "keep this host empty"),
+        ("lower", "let VMs start again"),
+        ("reboot", "reboot this machine, if it is kept empty"),
+        ("power-off", "switch this machine off, if it is kept empty"),
+    ):
         command = verbs.add_parser(verb, help=text)
         command.add_argument("--operation", type=matching(NAME), required=True)
         command.add_argument("--epoch", type=int, required=True)
@@ -585,19 +1562,19 @@ def answer(words: list[str]) -> dict[str, Any]:
     command.add_argument("act", choices=STORAGE_ACTS)
     command.add_argument("--path", type=matching(DIRECTORY), required=True)
     command.add_argument("--token", type=matching(TOKEN), required=True)
-    request = vars(parser.parse_args(words))
-    verb = request.pop("verb")
-    if verb == "storage":
-        return storage(**request)
-    if verb == "act":
-        return act(**request)
-    if verb == "raise":
-        return raise_marker(request)
-    if verb == "lower":
-        return lower_marker(request)
-    if verb == "session":
-        raise ValueError("a session cannot be asked for within a session")
-    return status() if verb == "status" else processes()
+    return top
+
+
+def peer_part() -> Callable[[str], str]:
+    """An argument type for three words in turn: a name, an address, a port."""
+    patterns = [NAME, ADDRESS, PORT]
+    given = []
+
+    def check(text: str) -> str:
+        given.append(text)
+        return matching(patterns[(len(given) - 1) % 3])(text)
+
+    return check
 
 
 def matching(pattern: re.Pattern[str]) -> Callable[[str], str]:

@@ -95,6 +95,7 @@ def regrow(place: str) -> None:
     """Put a tmpfs over a directory and bind every entry of it back into that."""
     entries = [(grasp(str(path)), path) for path in Path(place).iterdir()]
     mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV)
+    Path(place).chmod(0o755)  # A tmpfs is open to everybody.
     for descriptor, path in entries:
         if stat.S_ISLNK(os.fstat(descriptor).st_mode):
             path.symlink_to(os.readlink("", dir_fd=descriptor))

@@ -1,9 +1,13 @@
 """The text of every configuration file a lab needs. Pure."""
 
+import json
+
 from furlough.lab.blueprint import Blueprint, HostPlan, Keepalive, Storage
 from furlough.lab.domain_xml import SHARED_DIRECTORY
 
 UNLIMITED_MBIT_S = 1000
+# As docs/how-to/prepare-hosts.md asks for: what is started at boot is the controller's business.
+GUESTS_SERVICE = "ON_BOOT=ignore\nON_SHUTDOWN=shutdown\n"
 
 
 def libvirtd(host: HostPlan) -> str:
@@ -37,6 +41,11 @@ namespaces = []
         text += f"keepalive_interval = {keepalive.interval_s}\n"
         text += f"keepalive_count = {keepalive.count}\n"
     return text
+
+
+def power(program: str) -> str:
+    """What furlough-host runs on a host of the lab, which has no systemd."""
+    return json.dumps({"reboot": [program, "reboot"], "power_off": [program, "off"]}) + "\n"
 
 
 def hosts_file(blueprint: Blueprint) -> str:

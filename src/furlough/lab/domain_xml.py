@@ -81,6 +81,24 @@ FILE_DISK = """\
       <target dev='vda' bus='virtio'/>
     </disk>"""
 
+# Words for the kernel's command line that make a guest contrary; `guest` says what they do.
+IGNORES_SHUTDOWN = "furlough_shutdown=ignore"
+REBOOTS_INSTEAD = "furlough_shutdown=reboot"
+AGENT_HANGS = "furlough_agent=hangs"
+
+AGENT_CHANNEL = """\
+    <channel type='unix'>
+      <target type='virtio' name='org.qemu.guest_agent.0'/>
+    </channel>"""
+
+CDROM = """\
+    <disk type='file' device='cdrom'>
+      <driver name='qemu' type='raw'/>
+      <source file='{medium}'/>
+      <target dev='hdc' bus='ide'/>
+      <readonly/>
+    </disk>"""
+
 # Without a limit each translating QEMU grows by 1 GiB.
 TRANSLATION_CACHE = "<tcg><tb-cache unit='MiB'>64</tb-cache></tcg>"
 
@@ -125,3 +143,13 @@ def command_line(options: Options) -> str:
         f" furlough_fill_mib={options.filled_mib}"
         f" furlough_hot_mib={options.hot_mib} furlough_hot_mib_s={options.hot_mib_s}"
     )
+
+
+def with_words(definition: str, *words: str) -> str:
+    """The definition of a VM whose guest is told these words, too."""
+    return definition.replace("</cmdline>", "".join(f" {word}" for word in words) + "</cmdline>")
+
+
+def with_device(definition: str, device: str) -> str:
+    """The definition of a VM that has this device, too."""
+    return definition.replace("  </devices>", f"{device}\n  </devices>")

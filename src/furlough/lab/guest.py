@@ -1,4 +1,9 @@
-"""The guests' initramfs: busybox, two kernel modules, our one program, a script as init."""
+"""The guests' initramfs: busybox, a few kernel modules, our one program, a script as init.
+
+Words on the kernel's command line, which init finds in its environment, make a guest contrary:
+`furlough_shutdown=ignore` or `=reboot` when it is asked to shut down, `furlough_agent=hangs` for an
+agent that opens its channel and never answers.
+"""
 
 import gzip
 import lzma
@@ -16,6 +21,8 @@ SOURCE = Path(__file__).with_name("guest.c")
 BUSYBOX = Path("/bin/busybox")
 # The power button: without them a guest does not hear that it shall shut down.
 MODULES = ("drivers/acpi/button.ko", "drivers/input/evdev.ko")
+# The channel of a guest agent, loaded only where one is asked for.
+AGENT_MODULES = ("drivers/virtio/virtio_pci.ko", "drivers/char/virtio_console.ko")
 
 INIT = """\
 #!/bin/busybox sh
@@ -24,11 +31,23 @@ busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs dev /dev
 for module in /modules/*.ko; do busybox insmod $module; done
 busybox acpid -l /dev/null
+if [ "$furlough_agent" = hangs ]; then
+    (
+        for module in /modules/agent/*.ko; do busybox insmod $module; done
+        # The channel appears some time after its driver.
+        until busybox ls /dev/vport*p1 >/dev/null 2>&1; do busybox sleep 0.1; done
+        for port in /dev/vport*p1; do busybox sleep 1000000 <>$port & done
+    ) &
+fi
 exec /bin/guest
 """
 POWER_BUTTON = """\
 #!/bin/busybox sh
-exec /bin/busybox poweroff -f
+case "$furlough_shutdown" in
+ignore) ;;
+reboot) exec /bin/busybox reboot -f ;;
+*) exec /bin/busybox poweroff -f ;;
+esac
 """
 
 
@@ -53,7 +72,8 @@ def build(target: Path, kernel: Path) -> None:
 
 def entries(program: bytes, drivers: dict[str, bytes]) -> list[Entry]:
     """Everything in the initramfs, directories before what is in them."""
-    folders = ["bin", "dev", "proc", "sys", "modules", "etc", "etc/acpi", "etc/acpi/PWRF"]
+    folders = ["bin", "dev", "proc", "sys", "modules", "modules/agent"]
+    folders += ["etc", "etc/acpi", "etc/acpi/PWRF"]
     files = [
         Entry(path="init", content=INIT.encode(), is_program=True),
         Entry(path="bin/busybox", content=BUSYBOX.read_bytes(), is_program=True),
@@ -66,14 +86,34 @@ def entries(program: bytes, drivers: dict[str, bytes]) -> list[Entry]:
 
 
 def modules(kernel: Path) -> dict[str, bytes]:
-    """The modules of this kernel, unpacked; those built into it are not needed."""
+    """The modules of this kernel, unpacked; those built into it are not needed. Those of the agent
+    need others, and have to be loaded in the order of their names."""
     root = Path("/lib/modules") / kernel.name.removeprefix("vmlinuz-")
     builtin = (root / "modules.builtin").read_text(encoding="utf-8").split()
-    return {
-        Path(name).name: unpacked(root / "kernel" / name)
-        for name in MODULES
-        if f"kernel/{name}" not in builtin
+    needed = [name for name in MODULES if f"kernel/{name}" not in builtin]
+    for_agent = [name for name in AGENT_MODULES if f"kernel/{name}" not in builtin]
+    for_agent = with_needs(for_agent, (root / "modules.dep").read_text(encoding="utf-8"))
+    found = {Path(name).name: unpacked(root / "kernel" / name) for name in needed}
+    return found | {
+        f"agent/{number:02}-{Path(name).name}": unpacked(root / "kernel" / name)
+        for number, name in enumerate(for_agent)
     }
+
+
+def with_needs(names: Iterable[str], dependencies: str) -> list[str]:
+    """Modules and those that they need, each after what it needs, by the text of a modules.dep:
+    one line for each module, which names what it needs, what is to be loaded first last."""
+    needs: dict[str, list[str]] = {}
+    for line in dependencies.splitlines():
+        name, _, others = line.partition(":")
+        needs[plain(name)] = [plain(one) for one in reversed(others.split())]
+    wanted = [one for name in names for one in (*needs.get(name, []), name)]
+    return list(dict.fromkeys(wanted))
+
+
+def plain(path: str) -> str:
+    """A module's path as it is below the kernel's directory, however it is packed."""
+    return path.removeprefix("kernel/").partition(".ko")[0] + ".ko"
 
 
 def unpacked(module: Path) -> bytes:

@@ -1,13 +1,14 @@
 """One host of a lab: how it is made, its libvirtd, its VMs, its link, its witness."""
 
 import contextlib
+import json
 import shutil
 import signal
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from uuid import uuid4
 
+from furlough.drivers.libvirt import installing
 from furlough.errors import Invalid, Refused, Unreachable
 from furlough.lab import configuration, domain_xml, network
 from furlough.lab.blueprint import Accelerator, Blueprint, HostPlan, Storage
@@ -18,6 +19,8 @@ from furlough.lab.processes import Process, end, send
 
 DAEMON = "libvirtd"
 COLLECTOR = Path(__file__).with_name("collector.py")
+REBOOTER = Path(__file__).with_name("rebooter.py")
+POWER_PROGRAM = "/usr/local/sbin/lab-power"
 WITNESS_DIRECTORY = "/run/furlough-witness"
 PRIVATE = {
     "etc-libvirt": "/etc/libvirt",
@@ -216,19 +219,36 @@ class Host:
     # --- being made -------------------------------------------------------------------------
 
     def create(self) -> None:
-        """Make its files, namespaces, link, libvirtd and witness. VMs come later."""
+        """Make its files, namespaces, link, guard, libvirtd and witness. VMs come later."""
         self.furnish()
-        self.boot()
+        self.switch_on()
+        self.install_guard()
+        self.start_daemon()
+        self.prove_guard()
 
     def boot(self) -> None:
         """Power on: everything but the files, which outlive a power cut."""
+        self.switch_on()
+        self.start_daemon()
+
+    def switch_on(self) -> None:
+        """Namespaces, link and witness: all but libvirtd."""
         empty(self.directory / "run-libvirt")
         (self.directory / "boot_id").write_text(f"{uuid4()}\n", encoding="ascii")
         self.inside.create(self.specification())
         network.connect(self.blueprint, self.plan, self.inside, self.switch)
         network.limit(self.inside, self.blueprint.options.rate_mbit_s)
         self.start_collector()
-        self.start_daemon()
+
+    def install_guard(self) -> None:
+        """Put furlough-host there the way `furlough host prepare` does."""
+        self.run(*installing.PYTHON, text_in=installing.script())
+
+    def prove_guard(self) -> None:
+        """Have the hook tried; Refused, with the reason, if it does not refuse."""
+        trouble = json.loads(self.run("furlough-host", "prove"))["proof"]
+        if trouble:
+            raise Refused("lab.guard", f"The guard of {self.name} does not work: {trouble}.")
 
     def power_off(self) -> None:
         """Cut the power: every process dies at once, files stay. `boot` brings it back."""
@@ -260,7 +280,10 @@ class Host:
         (self.directory / "witness" / "collector.py").write_bytes(COLLECTOR.read_bytes())
         # By its own path it may be confined by AppArmor, to the paths of a real host.
         shutil.copy2(where_is(DAEMON), self.directory / "sbin" / DAEMON)
-        install_furlough_host(self.directory / "sbin", etc / "hooks" / "qemu.d")
+        shutil.copy2(REBOOTER, self.directory / "sbin" / Path(POWER_PROGRAM).name)
+        (self.directory / "sbin" / Path(POWER_PROGRAM).name).chmod(0o755)
+        (self.directory / "libvirt-guests").write_text(configuration.GUESTS_SERVICE)
+        (self.directory / "furlough-host.json").write_text(configuration.power(POWER_PROGRAM))
 
     def specification(self) -> Specification:
         """Its namespaces and what is bound where in them."""
@@ -269,6 +292,8 @@ class Host:
         binds += [
             (str(self.directory / "hosts"), "/etc/hosts"),
             (str(self.directory / "hostname"), "/etc/hostname"),
+            (str(self.directory / "furlough-host.json"), "/etc/furlough-host.json"),
+            (str(self.directory / "libvirt-guests"), "/etc/default/libvirt-guests"),
             # The kernel has one for the whole machine; a host's own changes when it boots.
             (str(self.directory / "boot_id"), "/proc/sys/kernel/random/boot_id"),
             (str(site.initramfs.parent), domain_xml.GUEST_DIRECTORY),
@@ -282,20 +307,10 @@ class Host:
         return Specification(
             hostname=self.name,
             fresh=("/run", "/srv", "/tmp", "/dev", "/dev/shm"),  # noqa: S108 - mount points inside
-            regrown=("/var/lib",),
+            regrown=("/var/lib", "/etc", "/etc/default"),
             binds=tuple(binds),
             links=DEVICE_LINKS,
         )
-
-
-def install_furlough_host(sbin: Path, hooks: Path) -> None:
-    """Put furlough-host on a host, and its hook where libvirtd finds it when it starts."""
-    source = resources.files("furlough.host").joinpath("furlough_host.py")
-    hooks.mkdir(parents=True)
-    # The hook is a copy, not a link: libvirtd's AppArmor profile lets it run what lies there.
-    for place in (sbin / "furlough-host", hooks / "50-furlough"):
-        place.write_bytes(source.read_bytes())
-        place.chmod(0o755)
 
 
 def where_is(program: str) -> str:

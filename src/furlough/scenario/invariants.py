@@ -4,6 +4,7 @@
     S3   after every commit: a host in maintenance holds no process
     S6   before every migration: its intent is in the journal
     S8   at the end: the stored operation is the fold of its journal
+    S13  before every power command: maintenance, no process, and its intent is in the journal
     S11  after every commit: what runs and what is reserved fits
     slots: at every start of a migration, the limits hold
 
@@ -19,11 +20,11 @@ from furlough.core.capacity import used_on
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.journal import fold
-from furlough.core.operation import Operation, Outcome
+from furlough.core.operation import Operation, Outcome, RosterEntry
 from furlough.core.plan import OperationKind
 from furlough.core.policy import Limits
-from furlough.core.states import HostMode, StepState
-from furlough.ports import Hypervisor, MigrationOrder, Store
+from furlough.core.states import HostMode, Power, StepState
+from furlough.ports import Hypervisor, Marker, MigrationOrder, Store
 from furlough.sim.cluster import SimCluster
 
 
@@ -45,6 +46,10 @@ class Invariants:
     def watch_hypervisor(self, hypervisor: Hypervisor) -> Hypervisor:
         """The hypervisor, with a look before every migration."""
         return cast("Hypervisor", _WatchedHypervisor(hypervisor, self))
+
+    def report(self, words: str) -> None:
+        """A promise that a story has seen broken by itself."""
+        self._violated(words)
 
     def _violated(self, words: str) -> None:
         self.violations.append(f"{self._cluster.clock.now():%H:%M:%S.%f} {words}")
@@ -98,6 +103,16 @@ class Invariants:
         if len(flying) >= limits.per_cluster:
             self._violated(f"slots: {len(flying)} migrations in the cluster")
 
+    async def before_power(self, host: HostName, marker: Marker) -> None:
+        """S13 and S6, by the simulator's own truth."""
+        if (await self._store.standings())[host].mode is not HostMode.MAINTENANCE:
+            self._violated(f"S13: {host} is told to go down, and is not in maintenance")
+        if any(copy.has_process for copy in self._cluster.hosts[host].copies.values()):
+            self._violated(f"S13: {host} is told to go down, and is not empty")
+        operation = await self._store.operation(marker.operation)
+        if not any(step.state is StepState.STARTED and step.acts for step in operation.steps):
+            self._violated(f"S6: {host} is told to go down without an intent")
+
     async def check_room(self, inventory: Inventory) -> None:
         """S11, by the simulator's own truth."""
         reservations = await self._store.reservations()
@@ -114,14 +129,16 @@ class Invariants:
         if fold(await self._store.journal(which)) != operation:
             self._violated(f"S8: {which} is not the fold of its journal")
         for entry in operation.roster:
-            self._check_accounted(operation, entry.vm, entry.name)
+            self._check_accounted(operation, entry)
         held = [one for one in await self._store.reservations() if one.operation == which]
         owned = [one for one in (await self._store.standings()).values() if one.operation == which]
         if held or owned:
             self._violated(f"L6: {which} is over and still holds {held or owned}")
 
-    def _check_accounted(self, operation: Operation, vm: Any, name: str) -> None:
-        """S2: it runs on one host, or the record says what became of it."""
+    def _check_accounted(self, operation: Operation, entry: RosterEntry) -> None:
+        """S2: it runs on one host, or was off before, or the record says what became of it."""
+        vm, name = entry.vm, entry.name
+        was_off = entry.before.power is Power.SHUT_OFF
         steps = [step for step in operation.steps if step.planned.vm == vm]
         active = [
             host
@@ -138,14 +155,16 @@ class Invariants:
             Outcome.DIED,
             Outcome.MISSING,
         }
-        if len(active) != 1 and not explained and not self.hosts_have_died:
+        kept_off = was_off and not active and Outcome.STARTED not in outcomes
+        if len(active) != 1 and not (explained or kept_off or self.hosts_have_died):
             self._violated(f"S2: {name} is active on {active}, outcomes {outcomes}")
         last = steps[-1] if steps else None
         if last is not None and active and last.where not in active and not explained:
             self._violated(f"S9: {name} is on {active}, its record says {last.where}")
         moves = operation.kind in (OperationKind.ENTER, OperationKind.EXIT)
-        if moves and sum(step.outcome is Outcome.MOVED for step in steps) > 1:
-            self._violated(f"S7: {name} was moved twice")
+        for once in (Outcome.MOVED, Outcome.STARTED, Outcome.STOPPED):
+            if moves and sum(step.outcome is once for step in steps) > 1:
+                self._violated(f"S7: {name} was {once.value} twice")
 
     hosts_have_died = False
 
@@ -170,3 +189,11 @@ class _WatchedHypervisor(_Watched):
     async def migrate_live(self, order: MigrationOrder) -> Any:
         await self._invariants.before_migration(order)
         return await self._port.migrate_live(order)  # type: ignore[attr-defined]
+
+    async def reboot(self, host: HostName, marker: Marker) -> None:
+        await self._invariants.before_power(host, marker)
+        await self._port.reboot(host, marker)  # type: ignore[attr-defined]
+
+    async def power_off_host(self, host: HostName, marker: Marker) -> None:
+        await self._invariants.before_power(host, marker)
+        await self._port.power_off_host(host, marker)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from random import Random
 
 from furlough.core.enrolment import (
@@ -30,7 +30,7 @@ from furlough.errors import Bug
 from furlough.scenario.invariants import Invariants
 from furlough.service import Request, Service
 from furlough.sim.clock import VirtualClock
-from furlough.sim.cluster import SimCluster, SimHost, SimVm
+from furlough.sim.cluster import Copy, SimCluster, SimHost, SimVm
 from furlough.sim.faults import Faults, Odds, OwnProcess, repeated
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
@@ -52,6 +52,11 @@ MOMENTS = (
     "undefine",
     "set_autostart",
     "start",
+    "change_medium",
+    "reboot",
+    "power_off_host",
+    "shut_down",
+    "save",
 )
 
 EFFECTS = tuple(name for name in MOMENTS if name not in ("accept", "append"))
@@ -254,9 +259,7 @@ def _plight(operation: Operation, limit_s: float) -> str:
     )
 
 
-_COPY_TRAITS = frozenset(
-    {"presence", "has_process", "is_persistent", "has_autostart", "why", "ignores_shutdown"}
-)
+_COPY_TRAITS = frozenset(one.name for one in fields(Copy)) - {"vm"}
 
 
 @asynccontextmanager

@@ -12,13 +12,17 @@ from typing import Any, Protocol
 
 from furlough.core.estimate import LINK_EFFICIENCY
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Disk, Nic
+from furlough.core.inventory import Agent, Disk, Nic
 from furlough.core.looks import Job, Presence, Why
+from furlough.core.probe import Link
+from furlough.core.vm_policy import Words
 from furlough.errors import Refused, Unreachable
 from furlough.ports import Clock, Marker
 from furlough.sim.wire import Wire
 
 _MIB_PER_MBIT = 1e6 / 8 / 2**20
+_GOES_DOWN_IN_S, _BOOTS_IN_S = 2.0, 30.0
+NOT_PROVEN = "its hook was not seen to refuse since its daemon started"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,17 @@ class SimVm:
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
     devices: tuple[str, ...] = ()
+    machine: str = ""
+    agent: Agent = Agent.NONE
+    snapshots: int = 0
+    checkpoints: int = 0
+    has_tpm: bool = False
+    has_nvram: bool = False
+    boot_files: tuple[str, ...] = ()
+    hindrances: tuple[str, ...] = ()
+    huge_page_kib: int | None = None
+    numa_nodes: frozenset[int] = frozenset()
+    has_cpu_pins: bool = False
 
     @property
     def memory_to_send_mib(self) -> int:
@@ -44,8 +59,13 @@ class SimVm:
 
 @dataclass(kw_only=True)
 class Copy:
-    """What one host holds of a VM: a definition, a process, or both. `is_orphan`: its daemon
-    died while it waited for a migration's data, and will kill it when it starts again."""
+    """What one host holds of a VM: a definition, a process, or both.
+
+    `is_orphan`: its daemon died while it waited for a migration's data, and will kill it when it
+    starts again. `reboots_instead`: asked to shut down, its guest boots anew; `boots` counts that.
+    `was_paused_when_saved`: its next start goes on from a save image as it was then.
+    `empty_drives`: what was in drives from which somebody has taken the medium.
+    """
 
     vm: SimVm
     presence: Presence
@@ -56,12 +76,40 @@ class Copy:
     has_autostart: bool = False
     is_orphan: bool = False
     ignores_shutdown: bool = False
+    reboots_instead: bool = False
+    shutdown_takes_s: float = 3.0
+    boots: int = 1
+    own_policy: Words = ()
+    has_managed_save: bool = False
+    was_paused_when_saved: bool = False
+    empty_drives: dict[str, Disk] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Surroundings:
+    """What a probe of a host finds. `unreached`: peers that it cannot reach, and why."""
+
+    clock_offset_s: float | None = 0.0
+    repairs: tuple[str, ...] = ()
+    unreached: dict[HostName, str] = field(default_factory=dict)
+    latency_ms: float = 0.2
+    link: Link | None = None
+    starts_guests_at_boot: bool = False
+    bmc_answers: bool | None = None
+    open_ports: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
 class SimHost:
-    """One machine. `is_up`: it has power; `has_daemon`: its hypervisor's daemon runs;
-    `is_reachable`: the controller's packets get there and back."""
+    """One machine.
+
+    `is_up`: it has power; `has_daemon`: its hypervisor's daemon runs; `is_reachable`: the
+    controller's packets get there and back. `has_guard`: furlough-host answers; `has_hook`: its
+    hook is installed; `sees_hook`: the daemon knows of it, which it does from its next start on;
+    `guard_trouble`: what stands against relying on it. `refusals`: VMs that its hypervisor would
+    not run, and why; `lost_files`: paths at which there is nothing any more.
+    """
 
     name: HostName
     uuid: str
@@ -75,11 +123,32 @@ class SimHost:
     has_daemon: bool = True
     is_reachable: bool = True
     has_guard: bool = True
+    has_hook: bool = True
+    sees_hook: bool = True
+    guard_trouble: str = ""
+    boots: int = 1
+    machines: frozenset[str] = frozenset()
+    emulator_version: int = 0
+    free_huge_pages: dict[int, int] = field(default_factory=dict)
+    numa_nodes: frozenset[int] = frozenset()
+    refusals: dict[VmId, str] = field(default_factory=dict)
+    surroundings: Surroundings = field(default_factory=Surroundings)
     marker: Marker | None = None
     epoch: int = 0
     acts: dict[VmId, int] = field(default_factory=dict)
     provisioning: list[str] = field(default_factory=list)
     copies: dict[VmId, Copy] = field(default_factory=dict)
+    lost_files: set[str] = field(default_factory=set)
+
+    @property
+    def boot_id(self) -> str:
+        """Another one after every boot."""
+        return f"{self.name}-boot-{self.boots}"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its hook refuses anybody."""
+        return self.marker is not None and self.has_hook and self.sees_hook
 
 
 class Ongoing(Protocol):
@@ -187,12 +256,19 @@ class SimCluster:
         self.check_hook(host, vm)
         if self.is_locked(copy.vm) and self.running_on(vm):
             raise Refused("hypervisor.failed", 'Failed to get "write" lock')
-        self.set_presence(copy, Presence.RUNNING, Why.UNKNOWN)
+        was_paused = copy.has_managed_save and copy.was_paused_when_saved
+        if not copy.has_managed_save:
+            copy.boots += 1
+        copy.has_managed_save = False
+        if was_paused:
+            self.set_presence(copy, Presence.PAUSED, Why.USER)
+        else:
+            self.set_presence(copy, Presence.RUNNING, Why.UNKNOWN)
 
     def check_hook(self, host: HostName, vm: VmId) -> None:
         """What libvirt's hook answers to a start or an incoming migration."""
-        marker = self.hosts[host].marker
-        if marker is not None and vm not in marker.admit:
+        machine = self.hosts[host]
+        if machine.refuses and machine.marker is not None and vm not in machine.marker.admit:
             raise Refused("target.refused", f"Hook script execution failed: {host} is kept empty.")
 
     # --- machines ------------------------------------------------------------------------------
@@ -219,6 +295,8 @@ class SimCluster:
         if not machine.is_up:
             return
         machine.has_daemon = True
+        machine.sees_hook = machine.has_hook
+        machine.guard_trouble = NOT_PROVEN
         for vm, copy in list(machine.copies.items()):
             if copy.is_orphan:
                 self.remove(host, vm)
@@ -241,11 +319,23 @@ class SimCluster:
     def boot(self, host: HostName) -> None:
         """The power is back: the daemon starts, and with it what has autostart and may start."""
         self.hosts[host].is_up = True
+        self.hosts[host].boots += 1
         self.start_daemon(host)
         for vm, copy in list(self.hosts[host].copies.items()):
             if copy.has_autostart and copy.presence is Presence.SHUT_OFF:
                 with suppress(Refused):
                     self.start(host, vm)
+
+    async def reboot(self, host: HostName) -> None:
+        """It goes down in good order, and is back after a while."""
+        await self.switch_off(host)
+        await self.clock.sleep(_BOOTS_IN_S)
+        self.boot(host)
+
+    async def switch_off(self, host: HostName) -> None:
+        """It goes down in good order."""
+        await self.clock.sleep(_GOES_DOWN_IN_S)
+        self.crash(host)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Something that goes on in the cluster whatever becomes of the controller."""

@@ -13,13 +13,14 @@ from furlough.core.enrolment import (
     Transport,
 )
 from furlough.core.ids import ClusterName, HostName, VmId
-from furlough.core.inventory import Cluster, Disk, Nic, Proof
+from furlough.core.inventory import Agent, Cluster, Disk, Nic, Proof
 from furlough.core.policy import ClusterPolicy
 from furlough.ports import Clock
 from furlough.sim.cluster import SimCluster, SimHost, SimVm
 
 _NAMESPACE = uuid.UUID("6f1d7a52-8f0e-4c67-9d0f-4f75726c6f75")
 _ROLES = ("web", "db", "cache", "queue", "build", "mail")
+_MACHINE = "pc-q35-7.2"
 _SIZES_MIB = (1024, 2048, 2048, 4096, 4096, 8192)
 
 
@@ -47,6 +48,9 @@ def _machine(name: HostName) -> SimHost:
         link_mbit_s=25_000,
         cpu_models=frozenset({"EPYC-Milan", "qemu64"}),
         networks=frozenset({"lan", "dmz"}),
+        machines=frozenset({_MACHINE}),
+        emulator_version=7_002_000,
+        numa_nodes=frozenset({0, 1}),
     )
 
 
@@ -64,6 +68,8 @@ def _vm(number: int, random: Random) -> SimVm:
         cpu_model="EPYC-Milan",
         disks=(Disk(target="vda", source=f"ssd/{name}.img", datastore="ssd", size_mib=20_480),),
         nics=(Nic(network=random.choice(("lan", "dmz"))),),
+        machine=_MACHINE,
+        agent=Agent.CONNECTED,
     )
 
 

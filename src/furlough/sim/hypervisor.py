@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Vm
+from furlough.core.inventory import Disk, Vm
 from furlough.core.looks import Job, Look, Presence, Why
-from furlough.core.states import Power
-from furlough.errors import Refused, Unreachable
+from furlough.core.probe import Probe
+from furlough.core.vm_policy import Words
+from furlough.errors import FurloughError, Refused, Unreachable
 from furlough.ports import (
     Hint,
     HostFacts,
@@ -22,16 +25,12 @@ from furlough.ports import (
     Progress,
     StorageProof,
 )
-from furlough.sim.cluster import Copy, SimCluster, SimHost
+from furlough.sim.cluster import NOT_PROVEN, Copy, SimCluster, SimHost
+from furlough.sim.facts import facts_of, misfit, probe_of, vm_of
 from furlough.sim.faults import Faults
 from furlough.sim.migration import SimMigration, Timing
 
-_POWER = {
-    Presence.RUNNING: Power.RUNNING,
-    Presence.PAUSED: Power.PAUSED,
-    Presence.SHUT_OFF: Power.SHUT_OFF,
-}
-_SHUT_DOWN_TAKES_S = 3.0
+_SAVES_MIB_S = 500.0
 
 
 class SimHypervisor:
@@ -53,20 +52,27 @@ class SimHypervisor:
     # --- looking -------------------------------------------------------------------------------
 
     async def observe(self, host: HostName) -> HostFacts:
-        machine = self._cluster.check_answers(host)
-        return HostFacts(
-            host=host,
-            at=self._cluster.clock.now(),
-            uuid=machine.uuid,
-            cpus=machine.cpus,
-            memory_mib=machine.memory_mib,
-            cpu_models=machine.cpu_models,
-            networks=machine.networks,
-            devices=machine.devices,
-            vms=tuple(_vm_of(copy, host) for copy in machine.copies.values()),
-            has_guard=machine.has_guard,
-            marker=machine.marker,
-        )
+        return facts_of(self._cluster.check_answers(host), self._cluster.clock.now())
+
+    async def probe(self, host: HostName, peers: Sequence[HostName]) -> Probe:
+        machine = self._cluster.hosts.get(host)
+        if machine is None or not (machine.is_up and machine.is_reachable):
+            raise Unreachable("host.silent", f"{host} does not answer.")
+        _check_guard_program(machine)
+        known = [self._cluster.hosts[peer] for peer in peers if peer in self._cluster.hosts]
+        return probe_of(machine, known, self._cluster.clock.now())
+
+    async def misfits(self, host: HostName, vms: Sequence[Vm]) -> Mapping[VmId, str]:
+        target = self._cluster.check_answers(host)
+        found = {}
+        for vm in vms:
+            source = self._cluster.hosts.get(vm.host)
+            copy = None if source is None else source.copies.get(vm.id)
+            if source is None or copy is None or not copy.has_process or source is target:
+                continue
+            if words := misfit(copy, source, target):
+                found[vm.id] = words
+        return found
 
     async def look(self, host: HostName, vm: VmId) -> Look:
         now = self._cluster.clock.now()
@@ -86,6 +92,7 @@ class SimHypervisor:
             has_process=copy.has_process,
             is_persistent=copy.is_persistent,
             has_autostart=copy.has_autostart,
+            has_managed_save=copy.has_managed_save,
         )
 
     async def occupancy(self, host: HostName) -> Occupancy:
@@ -95,7 +102,7 @@ class SimHypervisor:
         return Occupancy(
             host=host,
             at=self._cluster.clock.now(),
-            active=tuple(_vm_of(copy, host) for copy in active),
+            active=tuple(vm_of(copy, host) for copy in active),
             processes=tuple(f"- {copy.vm.name}" for copy in active),
             provisioning=(*machine.provisioning, *_arriving(machine)),
             marker=machine.marker,
@@ -152,14 +159,16 @@ class SimHypervisor:
         copy = self._active(host, vm)
         if copy.presence is not Presence.RUNNING:
             raise Refused("hypervisor.failed", "domain is not running")
-        if not copy.ignores_shutdown:
-            self._cluster.spawn(self._obey(host, vm))
+        if copy.reboots_instead:
+            copy.boots += 1
+        elif not copy.ignores_shutdown:
+            self._cluster.spawn(self._obey(host, copy))
 
-    async def _obey(self, host: HostName, vm: VmId) -> None:
-        await self._cluster.clock.sleep(_SHUT_DOWN_TAKES_S)
-        copy = self._cluster.copy(host, vm)
+    async def _obey(self, host: HostName, asked: Copy) -> None:
+        await self._cluster.clock.sleep(asked.shutdown_takes_s)
+        copy = self._cluster.copy(host, asked.vm.id)
         if copy is not None and copy.presence is Presence.RUNNING:
-            self._cluster.stop(host, vm, Why.SHUTDOWN)
+            self._cluster.stop(host, copy.vm.id, Why.SHUTDOWN)
 
     async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:
         self._active(host, vm)
@@ -194,10 +203,83 @@ class SimHypervisor:
         self._check_epoch(host, vm, epoch)
         if not copy.is_persistent:
             raise Refused("hypervisor.failed", "cannot undefine transient domain")
+        if copy.has_managed_save:
+            raise Refused("hypervisor.failed", "it has a managed save image")
         if copy.has_process:
             copy.is_persistent = False
         else:
             self._cluster.remove(host, vm)
+
+    async def save(self, host: HostName, vm: VmId) -> None:
+        copy = self._active(host, vm)
+        if not copy.is_persistent:
+            raise Refused("hypervisor.failed", "cannot do managed save for transient domain")
+        if copy.job is not Job.NONE:
+            raise Refused("hypervisor.busy", "another job has the VM")
+
+        async def act() -> None:
+            await self._outlive(self._save(host, copy))
+
+        await self._faults.call(act)
+
+    async def _save(self, host: HostName, copy: Copy) -> None:
+        copy.job, was_paused = Job.OTHER, copy.presence is Presence.PAUSED
+        self._cluster.set_presence(copy, Presence.PAUSED, Why.UNKNOWN)
+        await self._cluster.clock.sleep(copy.vm.memory_to_send_mib / _SAVES_MIB_S)
+        self._check_saved(host, copy, was_paused)
+        copy.has_managed_save, copy.was_paused_when_saved = True, was_paused
+        self._cluster.stop(host, copy.vm.id, Why.SAVED)
+
+    def _check_saved(self, host: HostName, copy: Copy, was_paused: bool) -> None:
+        """A daemon that dies leaves the VM as it was; a VM that was stopped has nothing to save."""
+        if copy.has_process and not self._cluster.hosts[host].has_daemon:
+            copy.job = Job.NONE
+            presence = Presence.PAUSED if was_paused else Presence.RUNNING
+            self._cluster.set_presence(copy, presence, Why.USER if was_paused else Why.UNKNOWN)
+            raise Unreachable("host.silent", f"{host} does not answer.")
+        if not copy.has_process:
+            raise Refused("hypervisor.failed", "domain is no longer running")
+
+    async def _outlive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that goes on if whoever has asked for it is gone."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            try:
+                await work
+            except FurloughError as error:
+                done.set_exception(error)
+                done.exception()  # Nobody may be there to fetch it.
+            else:
+                done.set_result(None)
+
+        self._cluster.spawn(run())
+        await asyncio.shield(done)
+
+    async def set_policy(self, host: HostName, vm: VmId, words: Words) -> None:
+        copy = self._known(host, vm)
+
+        async def act() -> None:
+            copy.own_policy = tuple(sorted(words))
+            self._cluster.changed()
+
+        await self._faults.call(act)
+
+    async def change_medium(self, host: HostName, vm: VmId, drive: str, medium: str) -> None:
+        copy = self._known(host, vm)
+        held = next((one for one in copy.vm.disks if one.target == drive), None)
+        if held is not None and not held.is_medium:
+            raise Refused("vm.changed", f"{drive} of VM {copy.vm.name} is no drive for media.")
+        if held is None and drive not in copy.empty_drives:
+            raise Refused("vm.changed", f"VM {copy.vm.name} has no drive {drive}.")
+        if medium in self._cluster.hosts[host].lost_files:
+            raise Refused("hypervisor.failed", f"Cannot access storage file {medium!r}")
+
+        async def act() -> None:
+            _exchange(copy, drive, medium)
+            self._cluster.changed()
+
+        await self._faults.call(act)
 
     async def set_autostart(self, host: HostName, vm: VmId, *, on: bool) -> None:
         copy = self._known(host, vm)
@@ -229,6 +311,50 @@ class SimHypervisor:
 
         async def act() -> None:
             machine.marker, machine.epoch = None, marker.epoch
+
+        await self._faults.call(act)
+
+    async def prove_guard(self, host: HostName) -> str:
+        machine = self._cluster.check_answers(host)
+        _check_guard_program(machine)
+        if not machine.has_hook:
+            machine.guard_trouble = "its hook is not installed"
+        elif not machine.sees_hook:
+            machine.guard_trouble = "its daemon does not know of the hook: reload it"
+        else:
+            machine.guard_trouble = ""
+        return machine.guard_trouble
+
+    async def prepare(self, host: HostName) -> None:
+        machine = self._cluster.check_answers(host)
+
+        async def act() -> None:
+            machine.has_guard = machine.has_hook = machine.sees_hook = True
+            machine.guard_trouble = NOT_PROVEN
+
+        await self._faults.call(act)
+
+    async def reboot(self, host: HostName, marker: Marker) -> None:
+        await self._switch(host, marker, self._cluster.reboot)
+
+    async def power_off_host(self, host: HostName, marker: Marker) -> None:
+        await self._switch(host, marker, self._cluster.switch_off)
+
+    async def _switch(
+        self,
+        host: HostName,
+        marker: Marker,
+        work: Callable[[HostName], Coroutine[Any, Any, None]],
+    ) -> None:
+        """What may be done only to a host that this marker keeps empty, and that is empty."""
+        machine = self._check_marker(host, marker)
+        if machine.marker is None or machine.marker.operation != marker.operation:
+            raise Refused("guard.refused", f"{host} is not kept empty by {marker.operation}")
+        if machine.provisioning or any(one.has_process for one in machine.copies.values()):
+            raise Refused("guard.refused", f"{host} is not empty")
+
+        async def act() -> None:
+            self._cluster.spawn(work(host))
 
         await self._faults.call(act)
 
@@ -278,23 +404,19 @@ def _check_guard_program(machine: SimHost) -> None:
         raise Unreachable("guard.missing", f"furlough-host does not answer on {machine.name}.")
 
 
-def _vm_of(copy: Copy, host: HostName) -> Vm:
-    return Vm(
-        id=copy.vm.id,
-        name=copy.vm.name,
-        host=host,
-        power=_POWER[copy.presence],
-        vcpus=copy.vm.vcpus,
-        memory_mib=copy.vm.memory_mib,
-        memory_used_mib=copy.vm.memory_used_mib,
-        cpu_model=copy.vm.cpu_model,
-        disks=copy.vm.disks,
-        nics=copy.vm.nics,
-        devices=copy.vm.devices,
-        is_persistent=copy.is_persistent,
-        has_autostart=copy.has_autostart,
-        busy_with="" if copy.job is Job.NONE else f"{copy.job.value} migration",
-        is_arriving=copy.job is Job.INCOMING,
-        dirty_mib_s=copy.vm.dirty_mib_s,
-        working_set_mib=copy.vm.working_set_mib,
-    )
+def _exchange(copy: Copy, drive: str, medium: str) -> None:
+    """What is in a drive of a VM; an empty medium takes it out."""
+    others = tuple(one for one in copy.vm.disks if one.target != drive)
+    held = next((one for one in copy.vm.disks if one.target == drive), None)
+    known = held or copy.empty_drives.pop(drive)
+    if not medium:
+        copy.empty_drives[drive] = known
+        copy.vm = replace(copy.vm, disks=others)
+        return
+    copy.empty_drives.pop(drive, None)
+    copy.vm = replace(copy.vm, disks=(*others, _filled(known, medium)))
+
+
+def _filled(drive: Disk, medium: str) -> Disk:
+    """The drive with this medium; where a medium lies is known only of the one that was in it."""
+    return drive if drive.source == medium else replace(drive, source=medium, datastore=None)

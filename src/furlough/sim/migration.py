@@ -81,6 +81,10 @@ class SimMigration:
             raise Refused("hypervisor.failed", "domain is not running")
         if copy.job is not Job.NONE:
             raise Refused("hypervisor.failed", "another migration job is already running")
+        if copy.vm.snapshots:
+            raise Refused("hypervisor.failed", f"cannot migrate with {copy.vm.snapshots} snapshots")
+        if copy.vm.hindrances:
+            raise Refused("vm.immovable", f"cannot migrate: {', '.join(copy.vm.hindrances)}")
         copy.job = Job.OUTGOING
         return copy
 
@@ -145,6 +149,12 @@ class SimMigration:
             job=Job.INCOMING,
             has_process=True,
             is_persistent=False,
+            ignores_shutdown=self._source_copy.ignores_shutdown,
+            reboots_instead=self._source_copy.reboots_instead,
+            shutdown_takes_s=self._source_copy.shutdown_takes_s,
+            boots=self._source_copy.boots,
+            own_policy=self._source_copy.own_policy,
+            empty_drives=dict(self._source_copy.empty_drives),
         )
         target.copies[self._vm.id] = self._target_copy
         self._cluster.changed()

@@ -15,6 +15,7 @@ from furlough.core.inventory import Cluster
 from furlough.core.journal import Event
 from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Plan
+from furlough.core.remedies import Remedied
 from furlough.core.restore import Away
 from furlough.errors import Bug
 
@@ -70,6 +71,7 @@ STEP = Codec(TypeAdapter(Step))
 PLAN = Codec(TypeAdapter(Plan))
 ROSTER = Codec(TypeAdapter(tuple[RosterEntry, ...]))
 AWAY = Codec(TypeAdapter(Away))
+REMEDIED = Codec(TypeAdapter(Remedied))
 CLUSTER = Codec(TypeAdapter(Cluster))
 DATASTORE = Codec(TypeAdapter(EnrolledDatastore))
 HOST = Codec(TypeAdapter(EnrolledHost))

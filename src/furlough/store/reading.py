@@ -16,6 +16,7 @@ from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import Entry
 from furlough.core.operation import Operation
 from furlough.core.plan import Method
+from furlough.core.remedies import Remedied
 from furlough.core.restore import Away
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Bug, Invalid, NotFound
@@ -30,6 +31,7 @@ from furlough.store.tables import (
     idempotency,
     operation,
     operation_host,
+    remedied,
     reservation,
     step,
     vm_owner,
@@ -193,6 +195,11 @@ def read_reservations(
 def read_away(connection: Connection) -> list[Away]:
     """Every VM that an evacuation has taken from its home host."""
     return [codec.AWAY.value(text) for text in connection.scalars(select(away.c.body))]
+
+
+def read_remedies(connection: Connection) -> list[Remedied]:
+    """Every medium that a remedy took out of a drive and that is to be put back."""
+    return [codec.REMEDIED.value(text) for text in connection.scalars(select(remedied.c.body))]
 
 
 def read_vm_owners(connection: Connection, vms: Sequence[VmId]) -> dict[VmId, OperationId]:

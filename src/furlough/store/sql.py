@@ -8,13 +8,15 @@ from sqlalchemy import Connection, text
 
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
+from furlough.core.drift import HostNote
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.operation import Operation
+from furlough.core.remedies import Remedied
 from furlough.core.restore import Away
 from furlough.ports import Clock, IdempotencyKey
-from furlough.store import enrolling, leases, reading, schema, settings, writing
+from furlough.store import enrolling, leases, noting, reading, schema, settings, writing
 from furlough.store.database import Database
 
 _NO_TERMS = Terms()
@@ -82,6 +84,9 @@ class SqlStore:
     async def away(self) -> Sequence[Away]:
         return await self._database.read(reading.read_away)
 
+    async def remedies(self) -> Sequence[Remedied]:
+        return await self._database.read(reading.read_remedies)
+
     # --- operations ------------------------------------------------------------------------
 
     async def repeat_of(self, key: IdempotencyKey) -> Operation | None:
@@ -137,6 +142,17 @@ class SqlStore:
 
     async def last_sequence(self) -> int:
         return await self._database.read(reading.read_last_sequence)
+
+    # --- notes about hosts -----------------------------------------------------------------
+
+    async def note_host(self, notes: Sequence[HostNote]) -> None:
+        await self._database.write(lambda c: noting.write(c, notes))
+
+    async def host_notes(self, host: HostName, limit: int) -> Sequence[HostNote]:
+        return await self._database.read(lambda c: noting.read(c, host, limit))
+
+    async def open_notes(self) -> Sequence[HostNote]:
+        return await self._database.read(noting.read_open)
 
     def _seconds(self, connection: Connection) -> float:
         """The time of leases: PostgreSQL's own, since its clients' clocks may differ; else one

@@ -131,6 +131,16 @@ away = Table(
     Column("body", Text, nullable=False),
 )
 
+# Media that remedies took out of drives, until they are back or not ours to put back any more.
+remedied = Table(
+    "remedied",
+    metadata,
+    Column("vm", String(36), primary_key=True),
+    Column("drive", String(63), primary_key=True),
+    Column("home", String(63), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
 event = Table(
     "event",
     metadata,
@@ -141,6 +151,21 @@ event = Table(
     Column("kind", String(31), nullable=False),
     Column("body", Text, nullable=False),
     UniqueConstraint("operation", "number"),
+)
+
+# What was seen on a host outside of any operation; like the journal, rows are never changed.
+host_note = Table(
+    "host_note",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("host", String(63), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("level", String(15), nullable=False),
+    Column("code", String(63), nullable=False),
+    Column("what", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("is_over", Boolean, nullable=False),
+    Index("ix_host_note_host_code", "host", "code"),
 )
 
 idempotency = Table(

@@ -47,9 +47,9 @@ from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
 from furlough.core.restore import Away, is_closed_by
 from furlough.core.states import HostMode, StepState
-from furlough.errors import Conflict, Stale
+from furlough.errors import Bug, Conflict, Stale
 from furlough.ports import IdempotencyKey
-from furlough.store import codec, reading, tables
+from furlough.store import codec, reading, remedying, tables
 
 # Built once: composing a statement costs more than running it on SQLite.
 _VERSION = select(tables.operation.c.epoch, tables.operation.c.events).where(
@@ -364,7 +364,9 @@ def _step_over(
     """A VM that goes nowhere any more needs no place. One that has arrived keeps its place until
     the operation ends, by when it has been observed there."""
     step = operation.step(event.step)
-    if step.is_final and step.planned.vm is not None:
+    if isinstance(event, StepSkipped):
+        remedying.forget_if_changed(connection, operation, event)
+    if step.is_final and step.planned.vm is not None and not step.planned.drive:
         connection.execute(
             delete(tables.reservation).where(
                 tables.reservation.c.operation == number_of(operation.id),
@@ -376,43 +378,68 @@ def _step_over(
 @_project.register
 def _step_succeeded(event: StepSucceeded, connection: Connection, operation: Operation) -> None:
     planned = operation.step(event.step).planned
-    if event.outcome is not Outcome.MOVED or planned.vm is None or event.where is None:
+    if planned.drive:
+        remedying.remember(connection, operation, event)
+    if event.outcome not in _RECORDED or planned.vm is None or event.where is None:
         return
     row = connection.execute(
         select(tables.away.c.body).where(tables.away.c.vm == planned.vm)
     ).scalar_one_or_none()
     known = None if row is None else codec.AWAY.value(row)
-    if known is not None and event.where == known.home:
+    evacuated = operation.kind is OperationKind.ENTER
+    if event.outcome is Outcome.STOPPED:
+        if evacuated:
+            _remember_away(connection, _stopped(operation, planned, event.where, known))
+    elif known is not None and event.where == known.home:
         _forget_away(connection, [planned.vm])
-    elif operation.kind is OperationKind.ENTER:
-        _remember_away(connection, operation, planned, event.where, known)
+    elif event.outcome is Outcome.MOVED and evacuated:
+        _remember_away(connection, _moved(operation, planned, event.where, known))
+    elif event.outcome is Outcome.STARTED and known is not None and known.was_stopped:
+        _remember_away(connection, replace(known, was_stopped=False))
 
 
-def _remember_away(
-    connection: Connection,
-    operation: Operation,
-    planned: PlannedStep,
-    left_on: HostName,
-    known: Away | None,
-) -> None:
+# The endings of steps that change what is on record about a VM.
+_RECORDED = frozenset({Outcome.MOVED, Outcome.STOPPED, Outcome.STARTED})
+
+
+def _moved(
+    operation: Operation, planned: PlannedStep, left_on: HostName, known: Away | None
+) -> Away:
     """A VM that was away already keeps its home and its past; only its whereabouts change."""
-    vm, home = planned.vm, planned.source
-    if vm is None or home is None:
-        return
+    if known is None:
+        return _new_away(operation, planned, left_on)
+    return replace(known, left_on=left_on, operation=operation.id, was_stopped=False)
+
+
+def _stopped(
+    operation: Operation, planned: PlannedStep, left_on: HostName, known: Away | None
+) -> Away:
+    """As it is to be again once its host is back."""
+    away = _new_away(operation, planned, left_on)
     if known is not None:
-        row = replace(known, left_on=left_on, operation=operation.id)
-    else:
-        row = Away(
-            vm=vm,
-            name=planned.vm_name,
-            home=home,
-            left_on=left_on,
-            operation=operation.id,
-            since=operation.created_at,
-            before=planned.before,
-        )
-    _forget_away(connection, [vm])
-    connection.execute(insert(tables.away).values(vm=vm, home=row.home, body=codec.AWAY.text(row)))
+        away = replace(away, home=known.home, since=known.since)
+    return replace(away, was_stopped=True, method=planned.method, load=planned.load)
+
+
+def _new_away(operation: Operation, planned: PlannedStep, left_on: HostName) -> Away:
+    if planned.vm is None:
+        raise Bug("step.no_vm", f"A step of {operation.id} that is about no VM ended like one.")
+    return Away(
+        vm=planned.vm,
+        name=planned.vm_name,
+        home=planned.source or left_on,
+        left_on=left_on,
+        operation=operation.id,
+        since=operation.created_at,
+        before=planned.before,
+    )
+
+
+def _remember_away(connection: Connection, row: Away) -> None:
+    _forget_away(connection, [row.vm])
+    connection.execute(
+        insert(tables.away).values(vm=row.vm, home=row.home, body=codec.AWAY.text(row))
+    )
 
 
 @_project.register

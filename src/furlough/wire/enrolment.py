@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from furlough.core.affinity import Rule, RuleKind
 from furlough.core.enrolment import (
     DatastoreKind,
     EnrolledDatastore,
@@ -20,9 +21,21 @@ from furlough.core.inventory import Cluster, Proof
 from furlough.core.policy import (
     ClusterPolicy,
     Limits,
+    Reserve,
 )
+from furlough.core.vm_policy import words_of
+from furlough.core.weighing import check_weight
 from furlough.errors import Invalid
-from furlough.wire.shapes import AddressableName, Body, Name, PathText, Text, View
+from furlough.wire.shapes import (
+    AddressableName,
+    Body,
+    Name,
+    PathText,
+    PolicyValue,
+    Text,
+    View,
+    policy_word,
+)
 
 
 class LimitsBody(Body):
@@ -33,21 +46,65 @@ class LimitsBody(Body):
     per_cluster: int = Field(default=8, ge=1, le=1000)
 
 
+class RuleBody(Body):
+    """A rule about VMs of a cluster, by their names or UUIDs. `hosts`: those that they may use,
+    with host affinity only. One that is not hard is held where that costs nothing else."""
+
+    name: Name
+    kind: RuleKind
+    vms: list[Name] = Field(min_length=1, max_length=10_000)
+    hosts: list[Name] = Field(default_factory=list, max_length=10_000)
+    hard: bool = True
+
+    def to_core(self) -> Rule:
+        if (self.kind is RuleKind.HOST_AFFINITY) is not bool(self.hosts):
+            raise Invalid(
+                "rule.hosts",
+                f"Rule {self.name!r} of kind {self.kind.value} names "
+                f"{'hosts' if self.hosts else 'no hosts'}.",
+                remedy="A rule of kind host_affinity names hosts, and no other does.",
+            )
+        return Rule(
+            name=self.name,
+            kind=self.kind,
+            vms=tuple(self.vms),
+            hosts=tuple(parse_host_name(host) for host in self.hosts),
+            is_hard=self.hard,
+        )
+
+
 class ClusterBody(Body):
-    """A cluster, as one enrols it."""
+    """A cluster, as one enrols it. `severity`: what findings weigh here, by their codes;
+    `vm_defaults`: policies of the VMs that do not say otherwise."""
 
     name: Name
     memory_ceiling: float = Field(default=0.9, gt=0, le=1)
     vcpu_overcommit: float = Field(default=4.0, gt=0, le=100)
     max_hosts_away: int = Field(default=1, ge=1, le=10000)
     trusts_own_proofs: bool = False
+    reserve: Reserve = Reserve.NONE
     limits: LimitsBody = Field(default_factory=LimitsBody)
+    severity: dict[str, str] = Field(default_factory=dict, max_length=1000)
+    vm_defaults: dict[str, PolicyValue] = Field(default_factory=dict, max_length=100)
+    rule: list[RuleBody] = Field(default_factory=list, max_length=10_000)
 
     def to_core(self) -> Cluster:
-        policy = self.model_dump(exclude={"name", "limits"})
-        limits = Limits(**self.limits.model_dump())
+        _check_named_once("rule", [one.name for one in self.rule])
+        for code, severity in self.severity.items():
+            check_weight(code, severity)
+        rest = self.model_dump(exclude={"name", "limits", "severity", "vm_defaults", "rule"})
+        policy = ClusterPolicy(
+            **rest,
+            limits=Limits(**self.limits.model_dump()),
+            severity=tuple(sorted(self.severity.items())),
+        )
         return Cluster(
-            name=parse_cluster_name(self.name), policy=ClusterPolicy(**policy, limits=limits)
+            name=parse_cluster_name(self.name),
+            policy=policy,
+            vm_defaults=words_of(
+                {name: policy_word(one) for name, one in self.vm_defaults.items()}
+            ),
+            rules=tuple(one.to_core() for one in self.rule),
         )
 
 
@@ -101,6 +158,8 @@ class HostBody(Body):
     datastores: list[Name] = Field(default_factory=list, max_length=1000)
     program: Program = Program.NONE
     namespace: str = Field(default="", max_length=63)
+    bmc: str = Field(default="", max_length=261)
+    has_other_way_in: bool = False
 
     def to_core(self) -> EnrolledHost:
         rest = self.model_dump(exclude={"name", "cluster", "datastores"})
@@ -148,11 +207,24 @@ def cluster_body(cluster: Cluster) -> dict[str, Any]:
         "vcpu_overcommit": policy.vcpu_overcommit,
         "max_hosts_away": policy.max_hosts_away,
         "trusts_own_proofs": policy.trusts_own_proofs,
+        "reserve": policy.reserve.value,
         "limits": {
             "per_source": policy.limits.per_source,
             "per_target": policy.limits.per_target,
             "per_cluster": policy.limits.per_cluster,
         },
+        "severity": dict(policy.severity),
+        "vm_defaults": dict(cluster.vm_defaults),
+        "rule": [
+            {
+                "name": rule.name,
+                "kind": rule.kind.value,
+                "vms": list(rule.vms),
+                "hosts": list(rule.hosts),
+                "hard": rule.is_hard,
+            }
+            for rule in cluster.rules
+        ],
     }
 
 

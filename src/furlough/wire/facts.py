@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from furlough.core.capacity import used_by
@@ -10,6 +11,7 @@ from furlough.core.ids import VmId
 from furlough.core.inventory import Cluster, Host, Inventory, Vm
 from furlough.core.restore import Away
 from furlough.core.states import HostMode, Power, Reachability
+from furlough.core.vm_policy import NAMES
 from furlough.wire.enrolment import cluster_body
 from furlough.wire.shapes import View
 
@@ -23,8 +25,18 @@ class ClusterView(View):
     policy: dict[str, Any]
 
 
+class ViolationView(View):
+    """Something that is on a host in maintenance and may not be there."""
+
+    what: str
+    since: datetime
+
+
 class HostView(View):
-    """A host in a listing. `memory_used_mib` is what its active VMs hold."""
+    """A host in a listing. `memory_used_mib` is what its active VMs hold. `guard_trouble`: why its
+    hook cannot be relied on. `violations`: what violates its maintenance, a critical finding of
+    code `maintenance.violated`. `kept_empty_by`: who keeps it empty besides Furlough. `boot_id`:
+    another one after every boot."""
 
     name: str
     uuid: str
@@ -39,11 +51,16 @@ class HostView(View):
     vms_total: int
     operation: str | None
     silent_because: str
+    guard_trouble: str
+    violations: list[ViolationView]
+    kept_empty_by: str
+    boot_id: str
 
 
 class VmView(View):
     """A VM in a listing. `home_host` differs from `host` while it is away because of a
-    maintenance."""
+    maintenance. `policy`: what holds for it, every setting; `own_policy`: what it carries itself,
+    as words; `policy_troubles`: what of that makes no sense and counts as not said."""
 
     uuid: str
     name: str
@@ -54,6 +71,9 @@ class VmView(View):
     memory_mib: int
     on_maintenance: str
     ha: bool
+    policy: dict[str, str | int | bool | list[str] | None]
+    own_policy: dict[str, str]
+    policy_troubles: list[str]
 
 
 def cluster_view(cluster: Cluster, inventory: Inventory) -> ClusterView:
@@ -80,6 +100,10 @@ def host_view(host: Host, inventory: Inventory) -> HostView:
         vms_total=len(vms),
         operation=host.operation,
         silent_because=host.silent_because,
+        guard_trouble=host.guard_trouble,
+        violations=[ViolationView(what=one.what, since=one.since) for one in host.intruders],
+        kept_empty_by=host.kept_empty_by,
+        boot_id=host.boot_id,
     )
 
 
@@ -95,4 +119,16 @@ def vm_view(vm: Vm, away: Mapping[VmId, Away]) -> VmView:
         memory_mib=vm.memory_mib,
         on_maintenance=vm.policy.on_maintenance.value,
         ha=vm.policy.ha,
+        policy={name: _plain(getattr(vm.policy, name)) for name in NAMES},
+        own_policy=dict(vm.own_policy),
+        policy_troubles=list(vm.policy_troubles),
     )
+
+
+def _plain(value: object) -> str | int | bool | list[str] | None:
+    """One setting as JSON has it."""
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    if value is None or (isinstance(value, bool | int) and not isinstance(value, str)):
+        return value
+    return str(value)

@@ -106,11 +106,12 @@ class EntryView(View):
 
 
 class LogLineView(View):
-    """A line of a host's log; `vm_name` is empty where it is about the host itself."""
+    """A line of a host's log; `vm_name` is empty where it is about the host itself, `operation`
+    null where it belongs to none."""
 
     at: datetime
     level: Level
-    operation: str
+    operation: str | None
     vm_name: str
     message: str
 

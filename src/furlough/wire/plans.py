@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from furlough.core.dispositions import Disposition
 from furlough.core.estimate import Range
 from furlough.core.plan import Plan, PlannedStep
-from furlough.core.prechecks import Disposition, Report
+from furlough.core.prechecks import Report
 from furlough.core.restore import Return
 from furlough.wire.shapes import View
 
@@ -105,7 +106,7 @@ class ReturnView(View):
     uuid: str
     name: str
     now_on: str | None
-    action: Literal["live", "stays", "at_home"]
+    action: Literal["live", "start", "stays", "at_home"]
     reason: str
 
 

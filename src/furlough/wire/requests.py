@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from furlough.core.ids import parse_host_name
+from furlough.core.ids import VmId, parse_host_name
 from furlough.core.policy import (
     ActionOptions,
     CancelMode,
@@ -14,7 +14,11 @@ from furlough.core.policy import (
     ExitOptions,
     RestoreMode,
 )
-from furlough.wire.shapes import Body, Name, Text, TimeoutS
+from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, policy_word
+
+# A VM by its name, which may be long and strange, or by its UUID.
+VmName = Annotated[str, Field(min_length=1, max_length=1024)]
+Code = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class EnterBody(Body):
@@ -22,14 +26,23 @@ class EnterBody(Body):
 
     timeout_s: float | None = None
     target_hosts: list[Name] = Field(default_factory=list, max_length=10_000)
+    shut_down: list[VmName] = Field(default_factory=list, max_length=10_000)
+    override: list[Code] = Field(default_factory=list, max_length=100)
+    strict: list[Code] = Field(default_factory=list, max_length=100)
     reason: Text = ""
     ticket: Text = ""
     purpose: Text = ""
 
     def to_core(self) -> EnterOptions:
-        rest = self.model_dump(exclude={"target_hosts", "plan_hash"})
-        targets = tuple(parse_host_name(name) for name in self.target_hosts)
-        return EnterOptions(**rest, target_hosts=targets)
+        """The options, with the VMs as the client named them: the service finds out which."""
+        rest = self.model_dump(include={"timeout_s", "reason", "ticket", "purpose"})
+        return EnterOptions(
+            **rest,
+            target_hosts=tuple(parse_host_name(name) for name in self.target_hosts),
+            shut_down=tuple(VmId(name) for name in self.shut_down),
+            override=tuple(dict.fromkeys(self.override)),
+            strict=tuple(dict.fromkeys(self.strict)),
+        )
 
 
 class ExitBody(Body):
@@ -56,6 +69,20 @@ class ActionBody(Body):
         rest = self.model_dump(exclude={"target"})
         target = None if self.target is None else parse_host_name(self.target)
         return ActionOptions(**rest, target=target)
+
+
+class PolicyBody(Body):
+    """Settings that travel with a VM, by name; those that are not named stay. null: the default
+    holds again."""
+
+    policy: Annotated[dict[str, PolicyValue | None], Field(min_length=1, max_length=64)]
+
+    def to_core(self) -> dict[str, str | None]:
+        """Each setting as a word."""
+        return {
+            name: None if value is None else policy_word(value)
+            for name, value in self.policy.items()
+        }
 
 
 class CancelBody(Body):
@@ -105,9 +132,9 @@ class ExitOperation(Body):
 
 
 class HostOperation(Body):
-    """Cordon or uncordon one host."""
+    """Cordon or uncordon one host, or reboot it or switch it off in maintenance."""
 
-    kind: Literal["cordon", "uncordon"]
+    kind: Literal["cordon", "uncordon", "reboot_host", "power_off_host"]
     hosts: Annotated[list[Name], Field(min_length=1, max_length=1)]
     options: ActionBody = Field(default_factory=ActionBody)
 

@@ -55,7 +55,8 @@ def test_f079_a_paused_vm_moves_and_stays_paused(fleet: Fleet) -> None:
         fleet.check(fleet.furlough("exit", "h1", "--wait"))
         assert host.virsh("domstate", "vm1").strip() == "paused"
     finally:
-        host.virsh("resume", "vm1")
+        where = fleet.lab.host(fleet.running()["vm1"][0])
+        where.virsh("resume", "vm1")
 
 
 def test_f081_a_transient_vm_moves_and_is_never_shut_down(fleet: Fleet) -> None:
@@ -186,9 +187,45 @@ def test_f051_a_host_that_answers_as_another_is_no_target(fleet: Fleet) -> None:
     try:
         shown = fleet.furlough("host", "show", "h2", "--json").json
         assert shown["reachability"] == "silent"
-        assert "another machine" in shown["silent_because"]
+        assert "h3" in shown["silent_because"], shown
         (report,) = fleet.furlough("check", "h1", "--json").json
         assert "h2" not in {vm["target"] for vm in report["vms"]}
     finally:
         fleet.check(fleet.furlough("host", "set", "h2", "--address", right))
     assert fleet.furlough("host", "show", "h2", "--json").json["reachability"] == "connected"
+
+
+@pytest.mark.lab
+def test_f085_a_start_under_way_when_the_guard_is_raised_delays_maintenance(fleet: Fleet) -> None:
+    host = fleet.lab.host("h1")
+    host.virsh("shutdown", "vm9")
+    fleet.wait_until(lambda: "vm9" not in host.vms(), "vm9 to be off")
+    slow = host.directory / "etc-libvirt" / "hooks" / "qemu.d" / "60-slow"
+    slow.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1 $2" = "vm9 prepare" ]; then\n'
+        "  touch /run/furlough-witness/started\n"
+        "  until test -e /run/vm9-may-start; do sleep 0.2; done\n"
+        "fi\n"
+    )
+    slow.chmod(0o755)
+    starting = fleet.start_on("h1", "virsh start vm9")
+    try:
+        fleet.wait_until(
+            (host.directory / "witness" / "started").exists, "vm9's start to wait for the hook"
+        )
+        running = fleet.start("enter", "h1", "--wait", "--json")
+        fleet.wait_until(lambda: host.vms() == [], "h1 to run no VM", timeout_s=120)
+        fleet.wait_until(
+            lambda: "vm9" in str(fleet.active_operation()["waiting_for"]),
+            "the operation to say what it waits for",
+        )
+        assert fleet.modes()["h1"] == "entering"
+    finally:
+        host.run("touch", "/run/vm9-may-start")
+        starting.wait()
+        slow.unlink()
+    ended = running.wait()
+    assert ended.code == 0, ended.output
+    assert host.vms() == []
+    assert fleet.running()["vm9"] in (["h2"], ["h3"])

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import libvirt
 
 from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import HostName, VmId, parse_vm_id
+from furlough.core.inventory import Vm
 from furlough.core.looks import Look, Presence
 from furlough.core.plan import Handover
+from furlough.core.probe import Probe
+from furlough.core.vm_policy import Words
 from furlough.drivers.libvirt import (
     addresses,
-    errors,
+    cpus,
+    guests,
     inventory,
+    looking,
+    media,
     migration,
-    states,
+    preparing,
+    probing,
     storage_proof,
+    vm_metadata,
 )
 from furlough.drivers.libvirt.connection import HostLink
 from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of
@@ -42,20 +51,26 @@ T = TypeVar("T")
 _MOST_HINTS = 10_000
 # `destroy` waits for a process that does not die at once; libvirt gives up after 40 s.
 _POWER_OFF_S = 60.0
+_NO_PROGRAM = "furlough-host does not answer there"
 _SLOW_S = 60.0
+# Memory to disk and back, at the pace of whatever disk the host has.
+_SAVE_S = 3600.0
 _STATISTICS_TRIES, _STATISTICS_PAUSE_S = 20, 0.01
 
 
 class _Site:
     """One enrolled host: the way to its daemon, to its furlough-host, and what we remember."""
 
-    def __init__(self, host: EnrolledHost, link: HostLink) -> None:
+    def __init__(self, host: EnrolledHost, link: HostLink, ssh_config: Path | None) -> None:
         self.host = host
         self.link = link
-        self.program = HostProgram(host)
-        # A session of its own for acts on VMs, which may take long.
-        self.acts = HostProgram(host)
+        self.program = HostProgram(host, ssh_config)
+        # Sessions of their own for acts on VMs and for errands about the host: both may take long.
+        self.acts = HostProgram(host, ssh_config)
+        self.errands = HostProgram(host, ssh_config)
         self.cpu_models: frozenset[str] | None = None
+        self.comparison = cpus.Comparison()
+        self.requests = guests.Requests()
         # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
         self.stopped_at: dict[str, float] = {}
         self.completed: dict[str, Mapping[str, Any]] = {}
@@ -63,15 +78,22 @@ class _Site:
     def close(self) -> None:
         """Let go of the host."""
         self.link.close()
-        self.program.close()
-        self.acts.close()
+        for program in self.programs:
+            program.close()
+
+    @property
+    def programs(self) -> tuple[HostProgram, ...]:
+        """All sessions with its furlough-host."""
+        return (self.program, self.acts, self.errands)
 
 
 class LibvirtHypervisor:
-    """Implements `ports.Hypervisor`."""
+    """Implements `ports.Hypervisor`. `ssh_config`: a file that ssh reads on the way to
+    furlough-host, instead of the user's own."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, ssh_config: Path | None = None) -> None:
         self._clock = clock
+        self._ssh_config = ssh_config
         self._sites: dict[HostName, _Site] = {}
         self._datastores: list[EnrolledDatastore] = []
         self._hints: asyncio.Queue[Hint] = asyncio.Queue(_MOST_HINTS)
@@ -97,14 +119,14 @@ class LibvirtHypervisor:
             self._in_loop(self._note_job, host.name, vm, stats)
 
         link = HostLink(host.name, addresses.control_uri(host), on_domain, on_job)
-        return _Site(host, link)
+        return _Site(host, link, self._ssh_config)
 
     async def close(self) -> None:
         sites, self._sites = list(self._sites.values()), {}
         for site in sites:
             site.link.close()
-            await site.program.end()
-            await site.acts.end()
+            for program in site.programs:
+                await program.end()
 
     def _in_loop(self, note: Callable[..., None], *what: object) -> None:
         """From libvirt's thread. Events still come while connections close, after our loop."""
@@ -134,11 +156,7 @@ class LibvirtHypervisor:
 
     async def observe(self, host: HostName) -> HostFacts:
         site = self._site(host)
-        if site.cpu_models is None:
-            site.cpu_models = await site.link.control(
-                inventory.read_cpu_models, what=f"CPU models of {host}", within_s=_SLOW_S
-            )
-        models = site.cpu_models
+        models = await _cpu_models(site)
 
         def read(connection: libvirt.virConnect) -> tuple[inventory.Machine, Any]:
             machine = inventory.read_machine(connection, models)
@@ -159,9 +177,55 @@ class LibvirtHypervisor:
             networks=machine.networks | interfaces,
             devices=frozenset(),
             vms=vms,
-            has_guard=status is not None and bool(status["hook_installed"]),
+            has_guard=status is not None,
             marker=marker_of(status["marker"]) if status else None,
+            guard_trouble=str(status["proof"]) if status else _NO_PROGRAM,
+            boot_id=str(status["boot_id"]) if status else "",
+            machines=machine.machines,
+            emulator_version=machine.emulator_version,
+            free_huge_pages=machine.free_huge_pages,
+            numa_nodes=machine.numa_nodes,
         )
+
+    async def probe(self, host: HostName, peers: Sequence[HostName]) -> Probe:
+        site = self._site(host)
+        others = [self._site(peer).host for peer in peers]
+        return await probing.probe(site.host, others, site.errands, self._clock)
+
+    async def misfits(self, host: HostName, vms: Sequence[Vm]) -> Mapping[VmId, str]:
+        target = self._site(host)
+        sources: dict[HostName, list[VmId]] = {}
+        for vm in vms:
+            if vm.host != host and vm.host in self._sites:
+                sources.setdefault(vm.host, []).append(vm.id)
+        models = await _cpu_models(target)
+        told = await asyncio.gather(*(self._needs(*source) for source in sources.items()))
+
+        def judge(connection: libvirt.virConnect) -> dict[VmId, str]:
+            here = cpus.read_offer(connection)
+            said = {
+                vm: target.comparison.misfit(connection, need, here, there, models)
+                for there, needs in filter(None, told)
+                for vm, need in needs.items()
+            }
+            return {vm: words for vm, words in said.items() if words}
+
+        return await target.link.control(judge, what=f"CPUs of {host}", within_s=_SLOW_S)
+
+    async def _needs(
+        self, host: HostName, vms: Sequence[VmId]
+    ) -> tuple[cpus.Offer, dict[VmId, cpus.Need]] | None:
+        """What VMs need that run on this host; None where it does not answer."""
+
+        def read(connection: libvirt.virConnect) -> tuple[cpus.Offer, dict[VmId, cpus.Need]]:
+            found = {vm: cpus.read_need(connection, vm) for vm in vms}
+            needs = {vm: need for vm, need in found.items() if need is not None}
+            return cpus.read_offer(connection), needs
+
+        try:
+            return await self._site(host).link.control(read, what=f"VMs of {host}")
+        except Unreachable:
+            return None
 
     async def look(self, host: HostName, vm: VmId) -> Look:
         at = self._clock.now()
@@ -169,7 +233,7 @@ class LibvirtHypervisor:
             site = self._site(host)
             look, answer = await asyncio.gather(
                 site.link.control(
-                    lambda connection: _look(connection, host, vm, self._clock),
+                    lambda connection: looking.look(connection, host, vm, self._clock),
                     what=f"VM {vm} on {host}",
                 ),
                 _processes_or_none(site.program),
@@ -203,7 +267,7 @@ class LibvirtHypervisor:
 
     async def progress(self, host: HostName, vm: VmId) -> Progress | None:
         try:
-            return await self._on_vm(host, vm, _progress, "its progress")
+            return await self._on_vm(host, vm, looking.progress, "its progress")
         except Refused as refusal:
             if refusal.code != "vm.changed":
                 raise
@@ -244,10 +308,30 @@ class LibvirtHypervisor:
     # --- power and definition --------------------------------------------------------------------
 
     async def start(self, host: HostName, vm: VmId) -> None:
-        await self._on_vm(host, vm, lambda domain: domain.create(), "start", _SLOW_S)
+        is_saved = await self._on_vm(host, vm, lambda domain: domain.hasManagedSaveImage(), "start")
+        if is_saved:
+            await self._long_on_vm(host, vm, lambda domain: domain.create(), "start", _SAVE_S)
+        else:
+            await self._on_vm(host, vm, lambda domain: domain.create(), "start", _SLOW_S)
 
     async def shut_down(self, host: HostName, vm: VmId) -> None:
-        await self._on_vm(host, vm, lambda domain: domain.shutdown(), "shutdown")
+        def quickly(act: guests.Act) -> Awaitable[object]:
+            return self._on_vm(host, vm, act, "shutdown")
+
+        def patiently(act: guests.Act) -> Awaitable[object]:
+            return self._long_on_vm(host, vm, act, "shutdown", guests.AGENT_S)
+
+        await self._site(host).requests.shut_down(vm, quickly, patiently)
+
+    async def save(self, host: HostName, vm: VmId) -> None:
+        await self._long_on_vm(host, vm, lambda domain: domain.managedSave(), "save", _SAVE_S)
+
+    async def set_policy(self, host: HostName, vm: VmId, words: Words) -> None:
+        await self._on_vm(host, vm, lambda domain: vm_metadata.write(domain, words), "policy")
+
+    async def change_medium(self, host: HostName, vm: VmId, drive: str, medium: str) -> None:
+        what = f"medium in drive {drive}"
+        await self._on_vm(host, vm, lambda domain: media.change(domain, drive, medium), what)
 
     async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:
         await self._fenced(host, vm, epoch, "power-off", lambda domain: domain.destroy())
@@ -295,6 +379,22 @@ class LibvirtHypervisor:
     async def lower_guard(self, host: HostName, marker: Marker) -> None:
         await self._site(host).program.lower_marker(marker)
 
+    async def prove_guard(self, host: HostName) -> str:
+        return await self._site(host).errands.prove()
+
+    async def prepare(self, host: HostName) -> None:
+        site = self._site(host)
+        await preparing.prepare(site.errands)
+        # Sessions that are open run the program that was there before.
+        for program in site.programs:
+            program.close()
+
+    async def reboot(self, host: HostName, marker: Marker) -> None:
+        await self._site(host).errands.switch_power("reboot", marker)
+
+    async def power_off_host(self, host: HostName, marker: Marker) -> None:
+        await self._site(host).errands.switch_power("power-off", marker)
+
     # --- shorthands ------------------------------------------------------------------------------
 
     def _site(self, host: HostName) -> _Site:
@@ -321,48 +421,43 @@ class LibvirtHypervisor:
             within_s=within_s,
         )
 
+    async def _long_on_vm(
+        self,
+        host: HostName,
+        vm: VmId,
+        act: Callable[[libvirt.virDomain], object],
+        what: str,
+        within_s: float,
+    ) -> None:
+        """One call about one VM that may take long; if we give it up, it goes on."""
+        words = f"{what} of VM {vm} on {host}"
+        try:
+            async with asyncio.timeout(within_s):
+                await self._site(host).link.long_call(
+                    lambda connection: act(connection.lookupByUUIDString(vm)), what=words
+                )
+        except TimeoutError as error:
+            message = f"{words}: no answer within {within_s:.0f} s."
+            raise Unreachable("hypervisor.lost", message) from error
+
+
+async def _cpu_models(site: _Site) -> frozenset[str]:
+    """Asked for once: it takes long."""
+    if site.cpu_models is None:
+        site.cpu_models = await site.link.control(
+            inventory.read_cpu_models, what=f"CPU models of {site.host.name}", within_s=_SLOW_S
+        )
+    return site.cpu_models
+
 
 def _moved(known: EnrolledHost, wanted: EnrolledHost) -> bool:
     """Whether a host has to be connected to anew."""
     return addresses.control_uri(known) != addresses.control_uri(wanted) or (
         known.program,
         known.namespace,
-    ) != (wanted.program, wanted.namespace)
-
-
-def _look(connection: libvirt.virConnect, host: HostName, vm: VmId, clock: Clock) -> Look:
-    at = clock.now()
-    try:
-        domain = connection.lookupByUUIDString(vm)
-        state, reason = domain.state()
-        is_persistent = bool(domain.isPersistent())
-        job, _words = inventory.read_job(domain)
-        has_autostart = bool(domain.autostart()) if is_persistent else False
-    except libvirt.libvirtError as error:
-        if not errors.is_absent(error):
-            raise
-        return Look(host=host, at=at, presence=Presence.ABSENT)
-    presence = states.presence_of(state)
-    return Look(
-        host=host,
-        at=at,
-        presence=presence,
-        why=states.why_of(state, reason),
-        job=job,
-        has_process=presence is not Presence.SHUT_OFF,
-        is_persistent=is_persistent,
-        has_autostart=has_autostart,
-    )
-
-
-def _progress(domain: libvirt.virDomain) -> Progress | None:
-    """None also where the VM is off."""
-    try:
-        return migration.progress_of(domain.jobStats())
-    except libvirt.libvirtError as error:
-        if errors.is_lost(error):
-            raise
-        return None
+        known.address,
+        known.user,
+    ) != (wanted.program, wanted.namespace, wanted.address, wanted.user)
 
 
 async def _status_or_none(program: HostProgram) -> Mapping[str, Any] | None:

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import libvirt
+from lxml.etree import _Element as Element
 
 from furlough import hardened_xml
 from furlough.core.enrolment import EnrolledDatastore
-from furlough.core.ids import HostName
+from furlough.core.ids import HostName, parse_vm_id
 from furlough.core.inventory import Vm
-from furlough.core.looks import Job
+from furlough.core.looks import Job, Why
 from furlough.drivers.libvirt import errors, states
-from furlough.drivers.libvirt.domain_xml import parse_definition
+from furlough.drivers.libvirt.domain_xml import Definition, parse_definition
+from furlough.errors import Invalid
 
 _MIB_OF_KIB = 1024
+_TRIAL_VM = "furlough-probe-"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A host by its libvirt: identity, size, what it can give."""
+    """A host by its libvirt: identity, size, what it can give. `emulator_version`: major *
+    1,000,000 + minor * 1,000 + release; `free_huge_pages`: how many, by their size in KiB."""
 
     uuid: str
     cpus: int
     memory_mib: int
     cpu_models: frozenset[str]
     networks: frozenset[str]
+    machines: frozenset[str] = frozenset()
+    emulator_version: int = 0
+    free_huge_pages: Mapping[int, int] = field(default_factory=dict)
+    numa_nodes: frozenset[int] = frozenset()
 
 
 def read_cpu_models(connection: libvirt.virConnect) -> frozenset[str]:
@@ -46,16 +54,86 @@ def read_cpu_models(connection: libvirt.virConnect) -> frozenset[str]:
 
 
 def read_machine(connection: libvirt.virConnect, cpu_models: frozenset[str]) -> Machine:
-    """Identity and size of the host, and its libvirt networks that are up."""
+    """Identity and size of the host, what its emulators offer, and its libvirt networks that are
+    up."""
     capabilities = hardened_xml.parse(connection.getCapabilities(), what="capabilities")
     _model, memory_mib, cpus, *_rest = connection.getInfo()
     networks = connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+    nodes = frozenset(int(cell.get("id", "0")) for cell in _cells(capabilities))
     return Machine(
         uuid=capabilities.findtext("host/uuid", ""),
         cpus=cpus,
         memory_mib=memory_mib,
         cpu_models=cpu_models,
         networks=frozenset(network.name() for network in networks),
+        machines=machines_of(capabilities),
+        emulator_version=read_emulator_version(connection),
+        free_huge_pages=_free_huge_pages(connection, capabilities, nodes),
+        numa_nodes=nodes,
+    )
+
+
+def _cells(capabilities: Element) -> Iterable[Element]:
+    return capabilities.iterfind("host/topology/cells/cell")
+
+
+def machines_of(capabilities: Element) -> frozenset[str]:
+    """The machine types that the host's emulators know, and the short names that stand for one."""
+    found = capabilities.iterfind("guest/arch//machine")
+    return frozenset(machine.text for machine in found if machine.text)
+
+
+def read_emulator_version(connection: libvirt.virConnect) -> int:
+    """Of the emulator for VMs of the host's own kind; 0 where there is none."""
+    try:
+        return int(connection.getVersion())
+    except libvirt.libvirtError as error:
+        if errors.is_lost(error):
+            raise
+        return 0
+
+
+def _free_huge_pages(
+    connection: libvirt.virConnect, capabilities: Element, nodes: frozenset[int]
+) -> dict[int, int]:
+    """How many are free on all nodes, by size in KiB; the smallest size is no huge one."""
+    found = capabilities.iterfind("host/cpu/pages")
+    sizes = sorted({int(page.get("size", "0")) for page in found})[1:]
+    if not sizes or not nodes:
+        return {}
+    try:
+        told = connection.getFreePages(sizes, min(nodes), len(nodes), 0)
+    except libvirt.libvirtError as error:
+        if errors.is_lost(error):
+            raise
+        return {}  # Not every hypervisor and not every container can say.
+    return {size: sum(cell.get(size, 0) for cell in told.values()) for size in sizes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listing:
+    """What libvirt tells of all VMs at once, each as the UUIDs of those it is true of: five calls
+    per host instead of five per VM."""
+
+    persistent: frozenset[str]
+    autostarted: frozenset[str]
+    saved: frozenset[str]
+    snapshotted: frozenset[str]
+    checkpointed: frozenset[str]
+    memory_used_mib: Mapping[str, int]
+
+
+def _read_listing(connection: libvirt.virConnect) -> _Listing:
+    def those(flag: int) -> frozenset[str]:
+        return frozenset(domain.UUIDString() for domain in connection.listAllDomains(flag))
+
+    return _Listing(
+        persistent=those(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT),
+        autostarted=those(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART),
+        saved=those(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE),
+        snapshotted=those(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT),
+        checkpointed=those(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT),
+        memory_used_mib=_memory_used_mib(connection),
     )
 
 
@@ -64,11 +142,13 @@ def read_vms(
 ) -> tuple[Vm, ...]:
     """Every VM that the host lists, powered off ones included."""
     stores = list(datastores)
-    memory_used_mib = _memory_used_mib(connection)
+    # The VMs first: one that is defined a moment later must not be taken for one without.
+    domains = connection.listAllDomains(0)
+    listing = _read_listing(connection)
     found = []
-    for domain in connection.listAllDomains(0):
+    for domain in domains:
         try:
-            found.append(_read_vm(domain, host, stores, memory_used_mib))
+            found.append(_read_vm(domain, host, stores, listing))
         except libvirt.libvirtError as error:
             if not errors.is_absent(error):
                 raise
@@ -80,29 +160,43 @@ def _read_vm(
     domain: libvirt.virDomain,
     host: HostName,
     stores: list[EnrolledDatastore],
-    memory_used_mib: Mapping[str, int],
+    listing: _Listing,
 ) -> Vm:
-    definition = parse_definition(domain.XMLDesc(0), stores)
+    uuid = domain.UUIDString()
+    definition = _read_definition(domain, stores)
     state, reason = domain.state()
-    is_active = bool(domain.isActive())
+    is_active = state != libvirt.VIR_DOMAIN_SHUTOFF
     job, busy_with = read_job(domain) if is_active else (Job.NONE, "")
+    is_persistent = uuid in listing.persistent
+    traits = vars(definition) | {"busy_with": busy_with or definition.busy_with}
     return Vm(
-        id=definition.id,
-        name=definition.name,
+        **traits,
         host=host,
         power=states.power_of(state, reason),
-        vcpus=definition.vcpus,
-        memory_mib=definition.memory_mib,
-        memory_used_mib=memory_used_mib.get(definition.id),
-        cpu_model=definition.cpu_model,
-        disks=definition.disks,
-        nics=definition.nics,
-        devices=definition.devices,
-        is_persistent=bool(domain.isPersistent()),
-        has_autostart=bool(domain.autostart()) if domain.isPersistent() else False,
-        busy_with=busy_with,
+        memory_used_mib=listing.memory_used_mib.get(uuid),
+        is_persistent=is_persistent,
+        has_autostart=is_persistent and uuid in listing.autostarted,
         is_arriving=job is Job.INCOMING,
+        has_io_error=is_active and states.why_of(state, reason) is Why.IO_ERROR,
+        snapshots=domain.snapshotNum() if uuid in listing.snapshotted else 0,
+        checkpoints=len(domain.listAllCheckpoints()) if uuid in listing.checkpointed else 0,
+        has_managed_save=uuid in listing.saved,
     )
+
+
+def _read_definition(domain: libvirt.virDomain, stores: list[EnrolledDatastore]) -> Definition:
+    """What its XML says. One that we cannot read hides no other VM: it is there, and stays."""
+    text = domain.XMLDesc(0)
+    try:
+        return parse_definition(text, stores)
+    except Invalid as error:
+        return Definition(
+            id=parse_vm_id(domain.UUIDString()),
+            name=domain.name(),
+            vcpus=1,
+            memory_mib=domain.maxMemory() // _MIB_OF_KIB,
+            hindrances=(f"a definition that cannot be read ({error.message.rstrip('.')})",),
+        )
 
 
 def _memory_used_mib(connection: libvirt.virConnect) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """furlough-host, from our side: one session per host, one line per request, a deadline each.
 
 A session saves the start of a process for every look, which would lengthen the pause of every
-held handover. It runs in a lab host's namespaces or on this very machine. Requests are vectors of
-words, never a shell's; every word is of a fixed alphabet, and the program checks it again.
+held handover. It runs behind ssh, in a lab host's namespaces or on this very machine. Requests are
+vectors of words, never a shell's; every word is of a fixed alphabet, and the program checks it
+again. What ssh runs over there is one of two fixed lines without any data in them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from furlough.core.enrolment import EnrolledHost, Program
+from furlough.core.enrolment import EnrolledHost, Program, check_host
 from furlough.core.ids import HostName, OperationId, VmId, parse_operation_id, parse_vm_id
 from furlough.drivers.libvirt import errors
 from furlough.errors import Invalid, Refused, Unreachable
@@ -24,9 +25,23 @@ from furlough.ports import Marker
 
 PATH = "/usr/local/sbin/furlough-host"
 LABS = Path("/run/furlough-lab")
-_PYTHON = ("/usr/bin/python3", "-IS", PATH)
+_SESSION = (PATH, "session")
+_SSH = (
+    "ssh", "-T", "-a", "-x",
+    "-o", "BatchMode=yes",
+    "-o", "ConnectTimeout=10",
+    "-o", "ServerAliveInterval=5",
+    "-o", "ServerAliveCountMax=3",
+    "-o", "StrictHostKeyChecking=yes",
+    "-o", "ClearAllForwardings=yes",
+    "-o", "PermitLocalCommand=no",
+    "-o", "LogLevel=ERROR",
+)  # fmt: skip
 _WITHIN_S = 15.0
 _ACT_WITHIN_S = 60.0
+# Each of up to five trials waits for a VM to start; one that hangs is given up after 50 s.
+_PROVE_WITHIN_S = 180.0
+_PROBE_WITHIN_S = 30.0
 _END_WITHIN_S = 5.0
 _FAILED, _REFUSED = 1, 3
 _LONGEST_LINE = 8 << 20
@@ -51,10 +66,11 @@ class _Failed(Unreachable):
 
 
 class HostProgram:
-    """furlough-host on one host."""
+    """furlough-host on one host. `ssh_config`: a file that ssh reads instead of the user's own."""
 
-    def __init__(self, host: EnrolledHost) -> None:
+    def __init__(self, host: EnrolledHost, ssh_config: Path | None = None) -> None:
         self._host = host
+        self._ssh_config = ssh_config
         self._session: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
@@ -104,6 +120,26 @@ class HostProgram:
         )
         return found
 
+    async def prove(self) -> str:
+        """Have it try its hook; why the hook cannot be relied on, empty if it can."""
+        return str((await self._run("prove", within_s=_PROVE_WITHIN_S))["proof"])
+
+    async def probe(self, peers: Sequence[tuple[str, str, int]]) -> Mapping[str, Any]:
+        """What it finds out about its host, and how that reaches these peers: (name, address,
+        port) each."""
+        words = [word for name, address, port in peers for word in (name, address, str(port))]
+        asked = [
+            word
+            for place in range(0, len(words), 3)
+            for word in ("--peer", *words[place : place + 3])
+        ]
+        found: Mapping[str, Any] = await self._run("probe", *asked, within_s=_PROBE_WITHIN_S)
+        return found
+
+    async def switch_power(self, what: str, marker: Marker) -> None:
+        """`reboot` or `power-off` the machine, if this marker's controller keeps it empty."""
+        await self._run(what, *_owner(marker))
+
     async def _run(self, *words: str, within_s: float = _WITHIN_S) -> Any:
         """Ask for one verb. `Unreachable` where nobody answers, `Refused` where it refuses."""
         for word in words:
@@ -148,8 +184,7 @@ class HostProgram:
 
     async def _open(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *self._way(),
-            "session",
+            *self.way(*_SESSION),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -175,17 +210,22 @@ class HostProgram:
             async with asyncio.timeout(_END_WITHIN_S), self._turn:
                 await session.communicate()
 
-    def _way(self) -> Sequence[str]:
-        """The command that runs furlough-host there."""
+    def way(self, *command: str) -> Sequence[str]:
+        """The command line that runs this fixed command on the host."""
         if self._host.program is Program.LOCAL:
-            return _PYTHON
+            return command
+        if self._host.program is Program.SSH:
+            host = check_host(self._host)
+            config = () if self._ssh_config is None else ("-F", str(self._ssh_config))
+            # ssh hands the words to a shell over there: they are ours, and none needs quoting.
+            return (*_SSH, *config, "-l", host.user, "--", host.address, " ".join(command))
         if self._host.program is Program.NAMESPACE:
             lab, name = self._host.namespace.split("/")
             try:
                 pid = int((LABS / lab / name / "init.pid").read_text(encoding="ascii"))
             except (OSError, ValueError) as error:
                 raise self._silence("its namespaces are gone") from error
-            return ("nsenter", "--target", str(pid), "--all", "--", *_PYTHON)
+            return ("nsenter", "--target", str(pid), "--all", "--", *command)
         raise self._silence("no way to it is enrolled")
 
     def _silence(self, why: str) -> Unreachable:
@@ -203,6 +243,7 @@ def marker_of(found: Mapping[str, Any] | None) -> Marker | None:
         epoch=found["epoch"],
         controller=found["controller"],
         admit=tuple(parse_vm_id(vm) for vm in found.get("admit") or ()),
+        raised_at=str(found.get("raised_at") or ""),
     )
 
 

@@ -1,0 +1,203 @@
+"""The use cases that get hosts and VMs ready for maintenance: policies of VMs, remedies against
+findings, the preparation of a host. A part of the service, which hands out its own ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from furlough.core.ids import HostName, OperationId, VmId
+from furlough.core.inventory import Inventory, Vm
+from furlough.core.journal import HostModeChanged
+from furlough.core.operation import Operation
+from furlough.core.plan import Plan
+from furlough.core.policy import ActionOptions, EnterOptions, Options
+from furlough.core.prechecks import Report
+from furlough.core.remedies import (
+    Change,
+    Remedied,
+    Remedy,
+    changes,
+    plan_ejecting,
+    plan_undoing,
+    remedy_of,
+    undoing,
+)
+from furlough.core.requests import check_connected
+from furlough.core.vm_policy import Words, merged_words
+from furlough.engine.work import Work
+from furlough.errors import Conflict, Refused
+from furlough.ports import IdempotencyKey
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Who asks, and the client's own name for the request, if it gave one. `plan_hash`: carry
+    out this plan and no other."""
+
+    by: str
+    key: IdempotencyKey | None = None
+    plan_hash: str | None = None
+
+
+class Accept(Protocol):
+    """How the service takes in an operation."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        options: Options,
+        request: Request,
+        inventory: Inventory,
+        modes: Sequence[HostModeChanged] = (),
+    ) -> Awaitable[Operation]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """What the service lends: fresh facts around hosts or around a VM, the check whether an
+    operation has a VM, the precheck, and the door for operations."""
+
+    inventory_around: Callable[[Sequence[HostName]], Awaitable[Inventory]]
+    inventory_of: Callable[[VmId], Awaitable[Inventory]]
+    check_unowned: Callable[[VmId], Awaitable[None]]
+    check: Callable[[Sequence[HostName], EnterOptions], Awaitable[Sequence[Report]]]
+    repeated: Callable[[Request], Awaitable[Operation | None]]
+    accept: Accept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What a remedy changes, or would change; the operation that does it, if it takes one; and
+    why a host's guard is still not proven after its preparation, empty otherwise."""
+
+    changes: tuple[Change, ...]
+    operation: Operation | None = None
+    trouble: str = ""
+
+
+class Upkeep:
+    """Policies of VMs, remedies, preparation of hosts."""
+
+    def __init__(self, work: Work, ways: Ways) -> None:
+        self._work = work
+        self._ways = ways
+
+    # --- policies of VMs -----------------------------------------------------------------------
+
+    async def set_policy(self, vm: VmId, wanted: Mapping[str, str | None], by: str) -> Vm:
+        """Change what travels with a VM: a word for each setting, None to take it away. The VM as
+        its host shows it afterwards. It changes nothing that runs."""
+        inventory = await self._ways.inventory_of(vm)
+        found = inventory.vm(vm)
+        check_connected(inventory.host(found.host))
+        await self._ways.check_unowned(vm)
+        active = [copy.host for copy in inventory.running_copies_of(vm)]
+        if len(active) > 1:
+            raise Refused(
+                "vm.two_copies",
+                f"VM {found.name} is active on {' and '.join(sorted(active))} at once.",
+                remedy="Find out which copy is the right one and stop the other by hand, now.",
+            )
+        words = merged_words(found.own_policy, wanted)
+        log.info("policy of a vm changes", vm=vm, host=found.host, by=by, words=dict(words))
+        await self._work.hypervisor.set_policy(found.host, vm, words)
+        return await self._read_back(found, words)
+
+    async def _read_back(self, vm: Vm, words: Words) -> Vm:
+        await self._work.observer.refresh([vm.host])
+        inventory = await self._work.observer.inventory()
+        copies = [copy for copy in inventory.copies_of(vm.id) if copy.host == vm.host]
+        if not copies or tuple(sorted(copies[0].own_policy)) != words:
+            raise Conflict(
+                "policy.not_kept",
+                f"{vm.host} does not show the new policy of VM {vm.name}.",
+                remedy="Somebody may have changed or moved it meanwhile: look at it "
+                f"(furlough vm show {vm.id}) and try again.",
+            )
+        return copies[0]
+
+    # --- hosts ---------------------------------------------------------------------------------
+
+    async def prepare(self, host: HostName, by: str) -> str:
+        """Install furlough-host and its hook on a host and prove the hook. Why the guard is not
+        proven; empty if it is."""
+        standings = await self._work.store.standings()
+        enrolled = (await self._work.store.enrolment()).host(host)
+        owner = standings[enrolled.name].operation
+        if owner is not None:
+            raise _busy(host, owner)
+        log.info("host is prepared", host=host, by=by)
+        await self._work.hypervisor.prepare(host)
+        trouble = await self._work.hypervisor.prove_guard(host)
+        await self._work.observer.refresh([host])
+        return trouble
+
+    # --- remedies ------------------------------------------------------------------------------
+
+    async def changes(
+        self, host: HostName, code: str, options: EnterOptions
+    ) -> tuple[Inventory, tuple[Change, ...]]:
+        """What the remedy against the findings of this code would change on a host."""
+        remedy_of(code)
+        reports = await self._ways.check([host], options)
+        inventory = await self._work.observer.inventory()
+        return inventory, changes(code, inventory, host, reports[0].findings)
+
+    async def apply(
+        self, host: HostName, code: str, options: EnterOptions, request: Request
+    ) -> Applied:
+        """Apply the remedy against the findings of this code."""
+        if (known := await self._ways.repeated(request)) is not None:
+            return Applied(changes=(), operation=known)
+        inventory, wanted = await self.changes(host, code, options)
+        if not wanted:
+            return Applied(changes=())
+        if remedy_of(code) is Remedy.PREPARE:
+            return Applied(changes=wanted, trouble=await self.prepare(host, request.by))
+        check_connected(inventory.host(host))
+        plan = plan_ejecting(host, wanted, inventory)
+        why = ActionOptions(reason=options.reason or f"remedy against {code}")
+        return Applied(
+            changes=wanted, operation=await self._ways.accept(plan, why, request, inventory)
+        )
+
+    async def record(self, host: HostName) -> tuple[Remedied, ...]:
+        """What was taken out on a host and is to be put back."""
+        return tuple(one for one in await self._work.store.remedies() if one.home == host)
+
+    async def undoing(self, host: HostName) -> tuple[Change, ...]:
+        """What putting everything back on a host would change now."""
+        inventory = await self._ways.inventory_around([host])
+        return undoing(inventory, host, await self.record(host))
+
+    async def undo(self, host: HostName, request: Request) -> Applied:
+        """Put back what was taken out on this host, for the VMs that are there."""
+        if (known := await self._ways.repeated(request)) is not None:
+            return Applied(changes=(), operation=known)
+        inventory = await self._ways.inventory_around([host])
+        record = await self.record(host)
+        wanted = undoing(inventory, host, record)
+        if not wanted:
+            return Applied(changes=())
+        check_connected(inventory.host(host))
+        plan = plan_undoing(host, inventory, record)
+        why = ActionOptions(reason="what remedies changed is put back")
+        return Applied(
+            changes=wanted, operation=await self._ways.accept(plan, why, request, inventory)
+        )
+
+
+def _busy(host: HostName, owner: OperationId) -> Conflict:
+    return Conflict(
+        "host.busy",
+        f"Host {host} belongs to operation {owner}, which is not over.",
+        remedy=f"Follow it: furlough operation watch {owner}; or cancel it.",
+        operation=owner,
+    )
