@@ -34,6 +34,8 @@ NO_CODES = frozenset({"balloon.rss", "lab.furlough", "furlough.host", "fuse.sshf
 _ALSO_WAITED_FOR = ("host.expects_vms",)
 # Where requests are answered; errors of drivers and engine end up in steps.
 _OF_STEPS = ("engine/", "drivers/")
+# But for this one, which answers a request.
+_OF_REQUESTS = ("drivers/libvirt/preparing.py",)
 _NEVER_OF_STEPS = ("Invalid", "NotFound", "Bug")
 _WAITS = ("_wait", "_ask", "Ruling", "OperationBlocked")
 _WAITING = ("engine/", "core/")
@@ -59,7 +61,7 @@ def request_codes() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for one in uses():
         if one.how in ERROR_CLASSES and (
-            one.how in _NEVER_OF_STEPS or not one.module.startswith(_OF_STEPS)
+            one.how in _NEVER_OF_STEPS or not _is_of_step(one)
         ):
             for word in _expanded([one.code]):
                 found.setdefault(word, set()).add(one.how)
@@ -68,6 +70,10 @@ def request_codes() -> dict[str, set[str]]:
             for word in _expanded([one.code]):
                 found.setdefault(word, set())
     return found
+
+
+def _is_of_step(one: Use) -> bool:
+    return one.module.startswith(_OF_STEPS) and one.module not in _OF_REQUESTS
 
 
 def waiting_codes() -> set[str]:
@@ -79,7 +85,7 @@ def waiting_codes() -> set[str]:
 
 def _is_wait(one: Use) -> bool:
     if one.how == "Unreachable":
-        return one.module.startswith(_OF_STEPS)
+        return _is_of_step(one)
     return one.how in _WAITS and one.module.startswith(_WAITING)
 
 
@@ -93,7 +99,7 @@ def failure_codes() -> set[str]:
         one.code
         for one in uses()
         if one.how in ("Failure", "_refuse")
-        or (one.how == "Refused" and one.module.startswith(_OF_STEPS))
+        or (one.how == "Refused" and _is_of_step(one))
     ]
     return _expanded(given) | set(REFUSALS)
 
@@ -108,10 +114,16 @@ def ending_codes() -> set[str]:
 
 def _findings(_old: str) -> str:
     rows = [
-        (code(name), one.severity.value, plain(one.meaning), plain(one.remedy))
+        (
+            code(name),
+            one.severity.value,
+            "yes" if one.may_be_overridden else "no",
+            plain(one.meaning),
+            plain(one.remedy),
+        )
         for name, one in CODES.items()
     ]
-    return table(("code", "severity", "what it means", "what to do"), rows)
+    return table(("code", "severity", "override", "what it means", "what to do"), rows)
 
 
 def _errors(group: str, old: str) -> str:

@@ -11,14 +11,21 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from furlough.config import Settings
-from furlough.wire.enrolment import ClusterBody, DatastoreBody, HostBody, LimitsBody
-from scripts.reference.shapes import default_of, name_of, range_of, type_of
+from furlough.wire.enrolment import ClusterBody, DatastoreBody, HostBody, LimitsBody, RuleBody
+from scripts.reference.shapes import Schema, default_of, name_of, range_of, type_of
 from scripts.reference.sources import constants
 from scripts.reference.tables import code, merged
 
-_TABLES = (LimitsBody.__name__,)
+_TABLES = (LimitsBody.__name__, RuleBody.__name__)
 _VARIABLE = re.compile(r"(FURLOUGH|XDG)_[A-Z_]+")
-_TYPES = {"float": "number", "str": "text", "Path": "path", "int": "integer", "bool": "boolean"}
+_TYPES = {
+    "float": "number",
+    "str": "text",
+    "Path": "path",
+    "int": "integer",
+    "bool": "boolean",
+    "tuple[str, ...]": "list of text",
+}
 
 
 def setting_fields() -> Iterator[tuple[str, Field[Any]]]:
@@ -48,7 +55,7 @@ def _settings(old: str) -> str:
 def _default(one: Field[Any]) -> str:
     if one.default is MISSING:
         return "see below"  # Made when it is asked for: it depends on the machine.
-    return code(str(one.default)) if one.default != "" else "empty"
+    return "empty" if one.default in ("", ()) else code(str(one.default))
 
 
 def _variables(old: str) -> str:
@@ -62,7 +69,7 @@ def _enrolment(shape: type[BaseModel], old: str) -> str:
     rows = [
         (
             code(name),
-            "table" if name_of(one) in _TABLES else type_of(one, schema),
+            _type(one, schema),
             default_of(name, one, required),
             range_of(one),
         )
@@ -71,11 +78,19 @@ def _enrolment(shape: type[BaseModel], old: str) -> str:
     return merged(old, ("key", "type", "default", "range", "meaning"), rows, by_hand=1)
 
 
+def _type(one: Schema, schema: Schema) -> str:
+    """What a key is: a table of its own where the page has one for it."""
+    if name_of(one) in _TABLES:
+        return "table"
+    return "tables" if name_of(one.get("items", {})) in _TABLES else type_of(one, schema)
+
+
 BLOCKS: Mapping[str, Callable[[str], str]] = {
     "settings": _settings,
     "environment": _variables,
     "cluster": partial(_enrolment, ClusterBody),
     "limits": partial(_enrolment, LimitsBody),
+    "rule": partial(_enrolment, RuleBody),
     "datastore": partial(_enrolment, DatastoreBody),
     "host": partial(_enrolment, HostBody),
 }

@@ -92,5 +92,5 @@ def range_of(schema: Schema) -> str:
         ("maxItems", "at most {} items"),
     ):
         if key in schema:
-            parts.append(words.format(f"{schema[key]:,}".replace(",", " ")))
+            parts.append(words.format(f"{schema[key]:,}".removesuffix(".0").replace(",", " ")))
     return ", ".join(parts) or "-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_a_reserve_larger_than_the_memory_leaves_nothing() -> None:
         ({"mode": "maintenance"}, Cause.MODE),
     ],
 )
-def test_a_host_that_lacks_something_says_what(special: dict[str, object], cause: Cause) -> None:
+def test_a_host_that_lacks_something_says_what(special: dict[str, Any], cause: Cause) -> None:
     board = a_board([host("h1"), host("h2", **special), host("h3")], [vm("a", "h1")])
 
     assert against(board, "a", "h2") is cause

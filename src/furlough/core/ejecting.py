@@ -135,7 +135,8 @@ class Ejector:
             pool = _pool(by_host[host], seating.items.memory_mib, int(short_mib[host]))
             shortage = (int(short_mib[host]), int(short_vcpus[host]))
             required = self._required(mates, host)
-            ways += self._ways_on(host, pool, shortage, required)
+            found = self._ways_on(host, pool, shortage, required)
+            ways += found or self._many_on(host, by_host[host], shortage, required)
         return sorted(ways)
 
     def _by_host(self, hosts: IntArray, held: frozenset[int]) -> dict[int, IntArray]:
@@ -172,6 +173,34 @@ class Ejector:
                     cost = int(cost_mib[chosen].sum())
                     found.append(_Way(cost, int(memory_mib[chosen].sum()), host, ejected))
         return found
+
+    def _many_on(
+        self, host: int, candidates: IntArray, shortage: tuple[int, int], required: frozenset[int]
+    ) -> list[_Way]:
+        """Where few are not enough: as many as it takes, those on their way first, then the
+        largest, less those that turn out not to be needed; none if all together are too few."""
+        items = self._seating.items
+        cost_mib, memory_mib = self._cost_of(candidates), items.memory_mib[candidates]
+        short_mib, short_vcpus = shortage
+        chosen: list[int] = []
+        for place in np.lexsort((-memory_mib, cost_mib > 0)).tolist():
+            if short_mib <= 0 and short_vcpus <= 0:
+                break
+            chosen.append(place)
+            short_mib -= int(memory_mib[place])
+            short_vcpus -= int(items.vcpus[candidates[place]])
+        if short_mib > 0 or short_vcpus > 0:
+            return []
+        for place in sorted(chosen, key=lambda one: -int(memory_mib[one])):
+            spare_mib = short_mib + int(memory_mib[place])
+            spare_vcpus = short_vcpus + int(items.vcpus[candidates[place]])
+            if spare_mib <= 0 and spare_vcpus <= 0:
+                chosen.remove(place)
+                short_mib, short_vcpus = spare_mib, spare_vcpus
+        ejected = tuple(candidates[chosen].tolist())
+        if not required <= set(ejected):
+            return []
+        return [_Way(int(cost_mib[chosen].sum()), int(memory_mib[chosen].sum()), host, ejected)]
 
     def _cost_of(self, pool: IntArray) -> IntArray:
         """What it costs to move each: nothing for those on their way."""

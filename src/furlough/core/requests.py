@@ -48,8 +48,10 @@ def check_connected(host: Host) -> None:
 
 def check_movable(vm: Vm) -> None:
     """`Refused` where a VM cannot move live as it is."""
-    if vm.power not in (Power.RUNNING, Power.PAUSED) or vm.devices or vm.busy_with:
-        obstacle = vm.busy_with or ", ".join(vm.devices) or f"it is {vm.power.value}"
+    is_still = vm.power in (Power.RUNNING, Power.PAUSED)
+    obstacle = vm.busy_with or ", ".join((*vm.devices, *vm.hindrances))
+    if obstacle or not is_still:
+        obstacle = obstacle or f"it is {vm.power.value}"
         raise Refused(
             "vm.immovable",
             f"VM {vm.name} cannot move live: {obstacle}.",

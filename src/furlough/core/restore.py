@@ -221,6 +221,8 @@ def _of_state(vm: Vm, inventory: Inventory) -> Iterator[Obstacle]:
         yield Obstacle(cause=Cause.STATE, message="it is in error")
     if vm.busy_with:
         yield Obstacle(cause=Cause.STATE, message=f"{vm.busy_with} is under way in it")
+    for hindrance in vm.hindrances:
+        yield Obstacle(cause=Cause.STATE, message=hindrance)
 
 
 def _after_placement(one: Return, placement: Placement, home: HostName) -> Return:

@@ -23,6 +23,9 @@ import numpy as np
 from furlough.core.affinity import RuleKind
 from furlough.core.board import FREE, Board, BoolArray, IntArray
 
+# Where so many hosts did not fit into a wave, the next ones, fuller still, hardly will.
+_MOST_MISSES = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -48,9 +51,10 @@ class Wave:
 
 @dataclass(frozen=True, kw_only=True)
 class RollingPlan:
-    """All waves. `left`: hosts whose turn never comes, since one of their VMs, the one named, finds
-    no other host. `unprotected`: VMs that would find no room if their host were lost now, with no
-    host away; N+1 is kept for all others. `bound`: no plan has fewer migrations with a first wave of this width."""
+    """All waves. `left`: hosts whose turn never comes, since one of their VMs, the one named,
+    finds no other host. `unprotected`: VMs that would find no room if their host were lost now,
+    with no host away; N+1 is kept for all others. `bound`: with a first wave of
+    this width no plan that empties every host has fewer migrations."""
 
     waves: tuple[Wave, ...]
     left: tuple[tuple[int, int], ...]
@@ -169,13 +173,16 @@ class _Rolling:
         return (len(self.on[host]) if is_first else 0, used_mib, host)
 
     def _departures(self, hosts: Sequence[int], takers: BoolArray) -> list[_Departure]:
-        """How these hosts are emptied one after another, up to the first that cannot be."""
+        """How those of these hosts are emptied for which there is room; some that cannot be yet are
+        passed over."""
         found: list[_Departure] = []
+        misses = 0
         for host in hosts:
             departure = self._empty(host, takers)
-            if departure is None:
+            if departure is not None:
+                found.append(departure)
+            elif (misses := misses + 1) == _MOST_MISSES:
                 break
-            found.append(departure)
         return found
 
     def _empty(self, host: int, takers: BoolArray) -> _Departure | None:

@@ -75,6 +75,7 @@ class Copy:
     is_persistent: bool = True
     has_autostart: bool = False
     is_orphan: bool = False
+    has_run: bool = True
     ignores_shutdown: bool = False
     reboots_instead: bool = False
     shutdown_takes_s: float = 3.0
@@ -225,6 +226,7 @@ class SimCluster:
         """Change what a copy does, and its process with it."""
         copy.presence, copy.why = presence, why
         copy.has_process = presence in (Presence.RUNNING, Presence.PAUSED)
+        copy.has_run = copy.has_run or presence is Presence.RUNNING
         self.changed()
 
     def stop(self, host: HostName, vm: VmId, why: Why) -> None:

@@ -74,7 +74,7 @@ def vm_of(copy: Copy, host: HostName) -> Vm:
         has_tpm=vm.has_tpm,
         has_nvram=vm.has_nvram,
         boot_files=vm.boot_files,
-        hindrances=vm.hindrances,
+        hindrances=_hindrances(copy),
         huge_page_kib=vm.huge_page_kib,
         numa_nodes=vm.numa_nodes,
         has_cpu_pins=vm.has_cpu_pins,
@@ -127,3 +127,10 @@ def misfit(copy: Copy, source: SimHost, target: SimHost) -> str:
     if copy.vm.cpu_model == HOST_PASSTHROUGH and source.cpu_models != target.cpu_models:
         return f"its CPU is not that of {source.name}, which the VM sees as its own"
     return ""
+
+
+def _hindrances(copy: Copy) -> tuple[str, ...]:
+    """What the hypervisor refuses to migrate, and what it would crash of."""
+    if copy.presence is Presence.PAUSED and not copy.has_run and copy.job is Job.NONE:
+        return (*copy.vm.hindrances, "it was brought here paused and has not run since")
+    return copy.vm.hindrances

@@ -85,6 +85,10 @@ class SimMigration:
             raise Refused("hypervisor.failed", f"cannot migrate with {copy.vm.snapshots} snapshots")
         if copy.vm.hindrances:
             raise Refused("vm.immovable", f"cannot migrate: {', '.join(copy.vm.hindrances)}")
+        if not copy.has_run:
+            # What QEMU before 10.0 does with a VM that arrived paused and is moved again.
+            self._cluster.stop(self.source, self.order.vm, Why.CRASHED)
+            raise Refused("hypervisor.failed", "domain is not running")
         copy.job = Job.OUTGOING
         return copy
 
@@ -145,6 +149,7 @@ class SimMigration:
         self._target_copy = Copy(
             vm=self._vm,
             presence=Presence.PAUSED,
+            has_run=False,
             why=Why.MIGRATION,
             job=Job.INCOMING,
             has_process=True,

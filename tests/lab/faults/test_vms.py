@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from furlough.lab.host import Host
 from furlough.lab.patience import unix_now
 from tests.lab.adversary import (
     deaf,
@@ -44,7 +45,9 @@ def test_f075_a_guest_that_ignores_the_request_keeps_running_unless_policy_says_
         assert "vm1" in host.vms()
 
 
-def test_f079_a_paused_vm_moves_and_stays_paused(fleet: Fleet) -> None:
+def test_f079_a_paused_vm_moves_and_stays_paused_and_is_never_moved_into_a_crash(
+    fleet: Fleet,
+) -> None:
     host = fleet.lab.host("h1")
     host.virsh("suspend", "vm1")
     try:
@@ -52,11 +55,26 @@ def test_f079_a_paused_vm_moves_and_stays_paused(fleet: Fleet) -> None:
         assert entered.code == 0, entered.output
         (vm,) = [one for one in entered.json["vms"] if one["name"] == "vm1"]
         assert vm["power"] == "paused"
+        where = fleet.lab.host(vm["host"])
+        assert where.virsh("domstate", "vm1").strip() == "paused"
+        # QEMU before 10.0 would abort on the way back: it has not run since it arrived.
         fleet.check(fleet.furlough("exit", "h1", "--wait"))
+        assert where.virsh("domstate", "vm1").strip() == "paused"
+        refused = fleet.furlough("vm", "migrate", "vm1", "--to", "h1", "--wait")
+        assert refused.code == 3, refused.output
+        assert "has not run since" in refused.complaint
+        where.virsh("resume", "vm1")
+        fleet.wait_until(lambda: has_run(where, "vm1"), "vm1 to run for a moment")
+        where.virsh("suspend", "vm1")
+        fleet.check(fleet.furlough("vm", "migrate", "vm1", "--to", "h1", "--wait"))
         assert host.virsh("domstate", "vm1").strip() == "paused"
     finally:
-        where = fleet.lab.host(fleet.running()["vm1"][0])
-        where.virsh("resume", "vm1")
+        fleet.lab.host(fleet.running()["vm1"][0]).virsh("resume", "vm1")
+
+
+def has_run(host: Host, vm: str) -> bool:
+    """Whether its processor has used any time."""
+    return "vcpu.0.time=0\n" not in host.virsh("domstats", vm, "--vcpu") + "\n"
 
 
 def test_f081_a_transient_vm_moves_and_is_never_shut_down(fleet: Fleet) -> None:

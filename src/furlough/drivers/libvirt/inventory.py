@@ -18,6 +18,13 @@ from furlough.drivers.libvirt.domain_xml import Definition, parse_definition
 from furlough.errors import Invalid
 
 _MIB_OF_KIB = 1024
+# Older emulators abort while they hand over the disks of a VM that arrived paused and has not run
+# since (bdrv_inactivate_recurse; seen with 7.2): the VM would be lost as a process.
+_MOVES_WHAT_NEVER_RAN = 10_000_000
+_NEVER_RUN = (
+    "it was brought here paused and has not run since, and QEMU before 10.0 crashes when such a "
+    "VM is moved again (resume it for a moment, then pause it)"
+)
 _TRIAL_VM = "furlough-probe-"
 
 
@@ -111,6 +118,15 @@ def _free_huge_pages(
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """What the statistics of running VMs tell, by UUID: the memory of the process, which is what a
+    migration will have to send, at most; and those of which no vCPU has run in it yet."""
+
+    memory_used_mib: Mapping[str, int]
+    never_run: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Listing:
     """What libvirt tells of all VMs at once, each as the UUIDs of those it is true of: five calls
     per host instead of five per VM."""
@@ -120,7 +136,8 @@ class _Listing:
     saved: frozenset[str]
     snapshotted: frozenset[str]
     checkpointed: frozenset[str]
-    memory_used_mib: Mapping[str, int]
+    figures: _Figures
+    crashes_if_never_run: bool
 
 
 def _read_listing(connection: libvirt.virConnect) -> _Listing:
@@ -133,7 +150,8 @@ def _read_listing(connection: libvirt.virConnect) -> _Listing:
         saved=those(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE),
         snapshotted=those(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT),
         checkpointed=those(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT),
-        memory_used_mib=_memory_used_mib(connection),
+        figures=_read_figures(connection),
+        crashes_if_never_run=0 < read_emulator_version(connection) < _MOVES_WHAT_NEVER_RAN,
     )
 
 
@@ -169,11 +187,14 @@ def _read_vm(
     job, busy_with = read_job(domain) if is_active else (Job.NONE, "")
     is_persistent = uuid in listing.persistent
     traits = vars(definition) | {"busy_with": busy_with or definition.busy_with}
+    is_paused = state == libvirt.VIR_DOMAIN_PAUSED and job is Job.NONE
+    if is_paused and listing.crashes_if_never_run and uuid in listing.figures.never_run:
+        traits["hindrances"] = (*definition.hindrances, _NEVER_RUN)
     return Vm(
         **traits,
         host=host,
         power=states.power_of(state, reason),
-        memory_used_mib=listing.memory_used_mib.get(uuid),
+        memory_used_mib=listing.figures.memory_used_mib.get(uuid),
         is_persistent=is_persistent,
         has_autostart=is_persistent and uuid in listing.autostarted,
         is_arriving=job is Job.INCOMING,
@@ -199,24 +220,38 @@ def _read_definition(domain: libvirt.virDomain, stores: list[EnrolledDatastore])
         )
 
 
-def _memory_used_mib(connection: libvirt.virConnect) -> dict[str, int]:
-    """By VM, the memory of its process: what a migration will have to send, at most. Left out
-    where it would have to be waited for: a VM on its way in answers no question for minutes."""
+def _read_figures(connection: libvirt.virConnect) -> _Figures:
+    """Left out where they would have to be waited for: a VM on its way in answers no question for
+    minutes."""
     flags = (
         libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
         | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     )
     try:
-        told = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags)
+        told = connection.getAllDomainStats(
+            libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU, flags
+        )
     except libvirt.libvirtError as error:
         if errors.is_lost(error):
             raise
-        return {}
-    return {
-        domain.UUIDString(): stats["balloon.rss"] // _MIB_OF_KIB
-        for domain, stats in told
-        if "balloon.rss" in stats
-    }
+        return _Figures(memory_used_mib={}, never_run=frozenset())
+    by_vm = {domain.UUIDString(): stats for domain, stats in told}
+    return _Figures(
+        memory_used_mib={
+            vm: stats["balloon.rss"] // _MIB_OF_KIB
+            for vm, stats in by_vm.items()
+            if "balloon.rss" in stats
+        },
+        never_run=frozenset(vm for vm, stats in by_vm.items() if has_never_run(stats)),
+    )
+
+
+def has_never_run(stats: Mapping[str, object]) -> bool:
+    """Whether no vCPU has used any time in this process: the VM arrived paused and stayed so."""
+    times = [
+        told for name, told in stats.items() if name.startswith("vcpu.") and name.endswith(".time")
+    ]
+    return bool(times) and not any(times)
 
 
 def read_job(domain: libvirt.virDomain) -> tuple[Job, str]:
