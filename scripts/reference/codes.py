@@ -23,15 +23,19 @@ from scripts.reference.tables import code, merged, plain, table
 # Codes that are put together at run time, and what they can become.
 COMPUTED = {
     "vm.{}": ("vm.died", "vm.missing"),
+    "{}.exists": ("cluster.exists", "datastore.exists", "host.exists"),
+    "{}.unknown": ("cluster.unknown", "datastore.unknown", "host.unknown"),
     "http.{}": ("http.404", "http.405", "http.413"),
 }
 # Strings that look like a code and are none: names of files, and a few others.
 FILE_ENDINGS = (
-    "json", "py", "c", "conf", "d", "db", "toml", "log", "pid", "port", "builtin",
+    "json", "py", "c", "conf", "d", "db", "dep", "toml", "lock", "log", "pid", "port", "builtin",
 )  # fmt: skip
 NO_CODES = frozenset({"balloon.rss", "lab.furlough", "furlough.host", "fuse.sshfs"})
 # A proof of emptiness waits for these as well: the store's refusals, passed on.
-_ALSO_WAITED_FOR = ("host.expects_vms",)
+_ALSO_WAITED_FOR = ("host.expects_vms", "target.no_room", "vm.owned")
+# Raised in core, by what only steps call.
+_OF_STEPS_ALONE = ("host.in_flight",)
 # Where requests are answered; errors of drivers and engine end up in steps.
 _OF_STEPS = ("engine/", "drivers/")
 # But for this one, which answers a request.
@@ -60,10 +64,8 @@ def request_codes() -> dict[str, set[str]]:
     """The codes of errors that answer a request or end a command, with their classes."""
     found: dict[str, set[str]] = {}
     for one in uses():
-        if one.how in ERROR_CLASSES and (
-            one.how in _NEVER_OF_STEPS or not _is_of_step(one)
-        ):
-            for word in _expanded([one.code]):
+        if one.how in ERROR_CLASSES and (one.how in _NEVER_OF_STEPS or not _is_of_step(one)):
+            for word in _expanded([one.code]) - set(_OF_STEPS_ALONE):
                 found.setdefault(word, set()).add(one.how)
     for one in uses():
         if one.how == "Problem":
@@ -98,10 +100,9 @@ def failure_codes() -> set[str]:
     given = [
         one.code
         for one in uses()
-        if one.how in ("Failure", "_refuse")
-        or (one.how == "Refused" and _is_of_step(one))
+        if one.how in ("Failure", "_refuse") or (one.how == "Refused" and _is_of_step(one))
     ]
-    return _expanded(given) | set(REFUSALS)
+    return _expanded(given) | set(REFUSALS) | set(_OF_STEPS_ALONE)
 
 
 def ending_codes() -> set[str]:

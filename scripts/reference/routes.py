@@ -29,7 +29,7 @@ def routes() -> Iterator[tuple[str, str, Schema]]:
 
 def _overview(_old: str) -> str:
     rows = [
-        (f"{code(f'{method} {path}')}", plain(_first(route)), _status(route))
+        (f"{code(f'{method} {path}')}", plain(_first(route)), " or ".join(_statuses(route)))
         for method, path, route in routes()
     ]
     return table(("route", "what it does", "answers"), rows)
@@ -39,8 +39,8 @@ def _first(route: Schema) -> str:
     return str(route.get("description", "")).split("\n\n", maxsplit=1)[0]
 
 
-def _status(route: Schema) -> str:
-    return next(str(status) for status in route["responses"] if status.startswith("2"))
+def _statuses(route: Schema) -> list[str]:
+    return [str(status) for status in route["responses"] if status.startswith("2")]
 
 
 def _details(_old: str) -> str:
@@ -78,8 +78,8 @@ def _content(part: Schema) -> Schema:
 
 
 def _answer(route: Schema) -> str:
-    status = _status(route)
-    response = route["responses"][status]
+    status = " or ".join(_statuses(route))
+    response = route["responses"][_statuses(route)[0]]
     content: dict[str, Any] = response.get("content", {})
     if "application/json" in content:
         return f"Answers {status} with {_type(_content(response))}."

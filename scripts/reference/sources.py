@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ ERROR_CLASSES = (
 _PLACES = {**dict.fromkeys(ERROR_CLASSES, 0), "_wait": 0, "_ask": 0, "finding": 0, "_refuse": 1}
 
 DOTTED = re.compile(r"[a-z][a-z_]*\.[a-z][a-z_]*")
-_WORD = re.compile(r"[a-z][a-z_]*(\.[a-z_{}]+)?")
+_WORD = re.compile(r"([a-z][a-z_]*|\{\})(\.[a-z_{}]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +64,10 @@ def uses() -> frozenset[Use]:
 
 def found_in(module: str, tree: ast.Module) -> Iterator[Use]:
     """The same of one module; some more than once."""
+    constants = _constants_of(tree)
     for function in _functions(tree):
         for how, node in _given(function):
-            for code in _texts(node, function):
+            for code in _texts(node, function, constants):
                 if _WORD.fullmatch(code):
                     yield Use(code=code, how=how, module=module)
 
@@ -100,18 +101,36 @@ def _called(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def _texts(node: ast.expr, function: ast.AST) -> Iterator[str]:
-    """The strings an expression may be; a name is looked up in its function."""
+def _constants_of(tree: ast.Module) -> dict[str, str]:
+    """The strings that a module gives names of its own, alone or several on a line."""
+    found: dict[str, str] = {}
+    for line in tree.body:
+        if isinstance(line, ast.Assign):
+            target, value = line.targets[0], line.value
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            values = value.elts if isinstance(value, ast.Tuple) else [value]
+            for name, one in zip(names, values, strict=False):
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    found[ast.unparse(name)] = one.value
+    return found
+
+
+def _texts(node: ast.expr, function: ast.AST, constants: Mapping[str, str]) -> Iterator[str]:
+    """The strings an expression may be; a name is looked up in its function, then in its
+    module."""
     if isinstance(node, ast.Name):
         for other in ast.walk(function):
             names = [ast.unparse(one) for one in getattr(other, "targets", [])]
             if isinstance(other, ast.Assign) and names == [node.id]:
-                yield from _texts(other.value, ast.Module(body=[], type_ignores=[]))
+                yield from _texts(other.value, ast.Module(body=[], type_ignores=[]), constants)
+        yield from filter(None, [constants.get(node.id)])
         return
     if isinstance(node, ast.JoinedStr):
         parts = (str(one.value) if isinstance(one, ast.Constant) else "{}" for one in node.values)
         yield "".join(parts)
         return
     for one in ast.walk(node):
-        if isinstance(one, ast.Constant) and isinstance(one.value, str):
+        if isinstance(one, ast.Name) and one.id in constants:
+            yield constants[one.id]
+        elif isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value

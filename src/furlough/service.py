@@ -189,7 +189,9 @@ class Service:
                 raise Conflict(
                     f"{kind}.exists",
                     f"There is a {kind} {min(taken)!r} already.",
-                    remedy=f"Change it: furlough {kind} set.",
+                    remedy="Change it: furlough apply FILE."
+                    if kind == "datastore"
+                    else f"Change it: furlough {kind} set {min(taken)}.",
                 )
         await self.apply(additions)
 

@@ -71,6 +71,22 @@ def test_what_a_file_says_of_a_cluster_is_applied_and_shown(
     assert (vm["policy"]["shut_down_grace_s"], vm["own_policy"]) == (300, {})
 
 
+def test_the_datastores_of_a_cluster_are_shown_with_what_is_proven_of_them(
+    furlough: Furlough,
+) -> None:
+    lines = [line.split() for line in furlough("cluster", "show", "sim").out.splitlines()]
+    assert ["DATASTORE", "KIND", "SHARED", "LOCKED", "PROVEN", "ON", "REASON"] in lines
+    assert ["ssd", "rbd", "proven", "proven", "h1,", "h2,", "h3,", "h4", "-"] in lines
+
+
+def test_datastores_of_other_clusters_are_not_shown(furlough: Furlough, client: Client) -> None:
+    client.add("clusters", {"name": "spare"})
+    try:
+        assert "DATASTORE" not in furlough("cluster", "show", "spare").out
+    finally:
+        client.remove("clusters", "spare")
+
+
 def test_a_vm_that_says_something_itself_is_not_moved_by_a_default(furlough: Furlough) -> None:
     furlough("cluster", "set", "sim", "--vm-default", "availability_priority=80")
     furlough("vm", "set", "web01", "--availability-priority", "20")

@@ -267,8 +267,9 @@ def test_a_number_beyond_all_bounds_is_not_taken_for_infinity() -> None:
         read(text.encode())
 
 
-def test_a_million_vms_are_refused_before_they_take_any_memory() -> None:
-    one = json.dumps({"uuid": vm_id(1), "host": "h1", "vcpus": 1, "memory_mib": 1}).encode()
+@pytest.mark.parametrize("row", [{"uuid": ""}, {"uuid": vm_id(1), "host": "h1", "vcpus": 1}])
+def test_a_million_vms_are_refused_before_they_take_any_memory(row: Json) -> None:
+    one = json.dumps(row).encode()
     head = json.dumps(_document(vms=[])).encode().removesuffix(b"]}")
     began = process_time()
     with pytest.raises(Invalid) as caught:

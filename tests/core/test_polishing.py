@@ -23,7 +23,7 @@ def weakly(board: Board) -> Packing:
 
 def crowded(**more: object) -> list[Row]:
     """One on h1 that fits nowhere unless 'a' makes room."""
-    return [vm("large", "h1", gib=40, **more), vm("a", "h2", gib=28), vm("b", "h3", gib=34)]  # type: ignore[arg-type]
+    return [vm("large", "h1", gib=40, **more), vm("a", "h2", gib=28), vm("b", "h3", gib=34)]
 
 
 def three() -> list[Row]:

@@ -50,6 +50,15 @@ def three(self, outcome):
 
 def four():
     return OperationState.FAILED, "restore_incomplete", "words"
+
+LEAVE, OTHER = "vm.leave", 5
+
+def five(self, alone):
+    stays = LEAVE if alone else "vm.no_target"
+    self._wait(stays, "words")
+
+def six(kind):
+    raise Conflict(f"{kind}.exists", "words")
 """
     assert {(one.how, one.code) for one in found_in("m.py", ast.parse(source))} == {
         ("Refused", "vm.changed"),
@@ -58,4 +67,7 @@ def four():
         ("_wait", "host.silent"),
         ("Failure", "vm.{}"),
         ("ending", "restore_incomplete"),
+        ("_wait", "vm.leave"),
+        ("_wait", "vm.no_target"),
+        ("Conflict", "{}.exists"),
     }

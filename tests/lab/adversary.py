@@ -134,6 +134,17 @@ def file_on(host: Host, path: str, size: str = "1M") -> Iterator[str]:
 
 
 @contextmanager
+def usb_on(host: Host) -> Iterator[None]:
+    """A USB bus without devices, for a host whose kernel has none: without it libvirt starts no
+    VM that may have one of them."""
+    host.run("sh", "-c", "mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/usb/devices")
+    try:
+        yield
+    finally:
+        host.run("umount", "/sys/bus")
+
+
+@contextmanager
 def bridge_on(host: Host, name: str) -> Iterator[str]:
     """A bridge that no other host has."""
     host.run("ip", "link", "add", name, "type", "bridge")

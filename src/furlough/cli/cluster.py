@@ -89,11 +89,12 @@ def list_(json: Json = False) -> None:
 
 @app.command()
 def show(name: Name, json: Json = False) -> None:
-    """One cluster with its policy."""
+    """One cluster with its policy, its rules, and its datastores with what is proven of them."""
     from furlough.cli.daemon_access import connect
 
     with connect() as client:
         found = client.cluster(name)
+        stores = [] if json else [one for one in client.datastores() if one.cluster == found.name]
     if json:
         output.print_json(found)
         return
@@ -104,6 +105,22 @@ def show(name: Name, json: Json = False) -> None:
     output.print_facts({**facts, **{f"migrations_{name}": one for name, one in limits.items()}})
     for rule in rules:
         output.say(f"rule {_rule(rule)}")
+    if stores:
+        output.say()
+        output.print_table(
+            ("datastore", "kind", "shared", "locked", "proven on", "reason"),
+            [
+                (
+                    one.name,
+                    one.kind.value,
+                    one.shared.value,
+                    one.locked.value,
+                    ", ".join(one.proven_on) or None,
+                    one.reason or None,
+                )
+                for one in stores
+            ],
+        )
 
 
 def _as_words(table: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """The board: hosts and VMs as columns of numbers. Planning of any size works on it.
 
     inventory file ─► board_of_file ─┐
-                                      ├─► Board ─► packing, improving, bounds, polishing
-    Inventory ─► live_board ────┘
+                                     ├─► Board ─► packing, improving, bounds, polishing
+    Inventory ─► live_board ─────────┘
 
 Hosts, VMs and clusters are known by their position in the columns. A *row* is an int8 array over
 all hosts that says what stands against a VM there: `FREE`, `ELSEWHERE` (another cluster), or the

@@ -99,12 +99,10 @@ def _opens(seating: Seating, items: Sequence[int]) -> tuple[BoolArray, IntArray]
 def _swap_with_best(seating: Seating, item: int, others: IntArray, rises: FloatArray) -> bool:
     """Swap with whom it helps most, among those with whom the rules allow it."""
     partners = np.argsort(rises, kind="stable")[:_MOST_PARTNERS]
-    for partner in partners.tolist():
-        if rises[partner] >= -_LEAST_GAIN:
-            return False
-        if _swaps(seating, item, int(others[partner])):
-            return True
-    return False
+    return any(
+        rises[partner] < -_LEAST_GAIN and _swaps(seating, item, int(others[partner]))
+        for partner in partners.tolist()
+    )
 
 
 def _swaps(seating: Seating, one: int, other: int) -> bool:

@@ -53,8 +53,8 @@ class Wave:
 class RollingPlan:
     """All waves. `left`: hosts whose turn never comes, since one of their VMs, the one named,
     finds no other host. `unprotected`: VMs that would find no room if their host were lost now,
-    with no host away; N+1 is kept for all others. `bound`: with a first wave of
-    this width no plan that empties every host has fewer migrations."""
+    with no host away; N+1 is kept for all others. `bound`: with as many
+    hosts in the first wave no plan that empties every host has fewer migrations."""
 
     waves: tuple[Wave, ...]
     left: tuple[tuple[int, int], ...]
@@ -74,12 +74,13 @@ def roll(board: Board, cluster: int, rules: Rules) -> RollingPlan:
         wave = rolling.next_wave(rules, width if not waves else rules.most_width)
         if wave is not None:
             waves.append(wave)
+    first = len(waves[0].hosts) if waves else 0
     return RollingPlan(
         waves=tuple(waves),
         left=tuple(rolling.left),
         unprotected=tuple(sorted(rolling.unprotected)),
         migrations=sum(len(wave.moves) for wave in waves),
-        bound=sum(counts) + sum(counts[:width]),
+        bound=sum(counts) + sum(counts[:first]),
     )
 
 
@@ -89,6 +90,16 @@ class _Departure:
 
     host: int
     moves: list[tuple[int, int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Crew:
+    """The VMs of a host whose loss would count: not those that no other host could run, whatever
+    room there is. `largest`: the most memory and the most vCPUs among them."""
+
+    vms: list[int]
+    largest: tuple[int, int]
+    kinds: frozenset[int]
 
 
 class _Free:
@@ -122,6 +133,7 @@ class _Rolling:
         self.due: list[int] = [int(one) for one in np.flatnonzero(mine & hosts.is_open)]
         self.left: list[tuple[int, int]] = []
         self.unprotected: set[int] = set()
+        self._crews: dict[int, _Crew] = {}
         self._finished: BoolArray = np.zeros(len(hosts.names), dtype=np.bool_)
         self._usable: BoolArray = mine & hosts.is_open
         self.on: dict[int, list[int]] = {int(host): [] for host in np.flatnonzero(mine)}
@@ -169,8 +181,13 @@ class _Rolling:
         return None
 
     def _turn(self, host: int, *, is_first: bool) -> tuple[int, int, int]:
+        """Sort key. Later on, those whose VMs have the least choice come before others have taken
+        the few places that suit them; then those that are emptied most easily."""
         used_mib = sum(self._memory[vm] for vm in self.on[host])
-        return (len(self.on[host]) if is_first else 0, used_mib, host)
+        if is_first:
+            return len(self.on[host]), used_mib, host
+        kinds = {self._kinds[vm] for vm in self.on[host]}
+        return min(map(self._choices, kinds), default=0), used_mib, host
 
     def _departures(self, hosts: Sequence[int], takers: BoolArray) -> list[_Departure]:
         """How those of these hosts are emptied for which there is room; some that cannot be yet are
@@ -235,7 +252,9 @@ class _Rolling:
 
     def _open_to(self, unit: Iterable[int]) -> BoolArray:
         """The hosts that all of these VMs could run on, room aside."""
-        kinds = frozenset(self._kinds[vm] for vm in unit)
+        return self._open_to_kinds(frozenset(self._kinds[vm] for vm in unit))
+
+    def _open_to_kinds(self, kinds: frozenset[int]) -> BoolArray:
         if kinds not in self._joint:
             rows = [self.board.row_of_class(kind) == FREE for kind in sorted(kinds)]
             self._joint[kinds] = np.logical_and.reduce([self._usable, *rows])
@@ -310,7 +329,8 @@ class _Rolling:
         free = self._free(self._usable)
         for lost in np.flatnonzero(self._usable).tolist():
             if not self._survives(lost, free):
-                self.unprotected.update(self._homeless(self._crew(lost), free, lost))
+                self.unprotected.update(self._homeless(self._crews[lost].vms, free, lost))
+        self._crews.clear()
 
     def _free(self, stays: BoolArray) -> _Free:
         return _Free(
@@ -318,25 +338,32 @@ class _Rolling:
             np.where(stays, self._free_vcpus, 0).clip(min=0),
         )
 
-    def _crew(self, lost: int) -> list[int]:
-        """Whose loss counts: not those that no other host could run, whatever room there is."""
-        return [
+    def _crew(self, lost: int) -> _Crew:
+        vms = [
             vm
             for vm in self.on[lost]
             if vm not in self.unprotected and self._could_be_elsewhere(vm, lost)
         ]
+        return _Crew(
+            vms=vms,
+            largest=(
+                max((self._memory[vm] for vm in vms), default=0),
+                max((self._vcpus[vm] for vm in vms), default=0),
+            ),
+            kinds=frozenset(self._kinds[vm] for vm in vms),
+        )
 
     def _survives(self, lost: int, free: _Free) -> bool:
         """Whether a host's VMs would find room."""
-        crew = self._crew(lost)
-        if not crew:
+        crew = self._crews.get(lost)
+        if crew is None:
+            crew = self._crews[lost] = self._crew(lost)
+        if not crew.vms:
             return True
         # Room for as many of its largest is room for all; the answer serves many hosts.
-        largest = max(self._memory[vm] for vm in crew), max(self._vcpus[vm] for vm in crew)
-        kinds = frozenset(self._kinds[vm] for vm in crew)
-        if free.places_for(largest, kinds, self._open_to(crew), without=lost) >= len(crew):
-            return True
-        return not self._homeless(crew, free, lost)
+        is_open = self._open_to_kinds(crew.kinds)
+        places = free.places_for(crew.largest, crew.kinds, is_open, without=lost)
+        return places >= len(crew.vms) or not self._homeless(crew.vms, free, lost)
 
     def _homeless(self, crew: Sequence[int], free: _Free, lost: int) -> list[int]:
         """Who finds no room, the largest first, each on the emptiest host."""
@@ -355,16 +382,19 @@ class _Rolling:
 
     def _could_be_elsewhere(self, vm: int, host: int) -> bool:
         kind = self._kinds[vm]
+        return self._choices(kind) > int(self._open_to_kinds(frozenset({kind}))[host])
+
+    def _choices(self, kind: int) -> int:
+        """How many hosts VMs of this kind could run on, room aside."""
         if kind not in self._choice:
-            self._choice[kind] = int(self._open_to([vm]).sum())
-        return self._choice[kind] > 1 or (
-            self._choice[kind] == 1 and not bool(self._open_to([vm])[host])
-        )
+            self._choice[kind] = int(self._open_to_kinds(frozenset({kind})).sum())
+        return self._choice[kind]
 
     # --- moving ---------------------------------------------------------------------------------
 
     def _move(self, vm: int, target: int) -> None:
         source = self._at[vm]
+        self._crews.pop(source, None)
         self.on[source].remove(vm)
         self._free_mib[source] += self._memory[vm]
         self._free_vcpus[source] += self._vcpus[vm]
@@ -372,6 +402,7 @@ class _Rolling:
 
     def _settle(self, vm: int, host: int) -> None:
         self._at[vm] = host
+        self._crews.pop(host, None)
         self.on[host].append(vm)
         self._free_mib[host] -= self._memory[vm]
         self._free_vcpus[host] -= self._vcpus[vm]

@@ -92,7 +92,8 @@ class TimedMove:
 class Schedule:
     """All moves by their start. `stuck`: the jobs for which no moment was found, since each waits
     for another and nowhere is room to park one. `bound_s`: no schedule can be shorter, by the
-    bytes over the busiest link and the largest VM over one stream. `eta` with the reasons why it is as wide as it is."""
+    bytes over the busiest link and the largest VM over one stream. `eta` with the reasons why it
+    is as wide as it is."""
 
     moves: tuple[TimedMove, ...]
     stuck: tuple[Job, ...]
@@ -203,9 +204,8 @@ class _Run:
         """Start whatever may start now; park somebody where otherwise nothing would ever move."""
         while self._begin_some():
             pass
-        while not self.links.is_busy and self._waiting and self._park_one():
-            while self._begin_some():
-                pass
+        if not self.links.is_busy:
+            self._park_one()
 
     def pass_time(self) -> None:
         """Go to the next moment at which a move is over."""
@@ -241,7 +241,7 @@ class _Run:
         else:
             # Asked first, since most hosts have all they can send in flight most of the time.
             free = [one for one in self._waiting if self._may_send(one)]
-            sources = sorted(free, key=lambda one: (-self._seconds_left(one), one))
+            sources = sorted(free, key=lambda one: (*self._urgency(one), one))
             queues = [self._waiting[source] for source in sources]
         has_begun = False
         for queue in queues:
@@ -252,11 +252,13 @@ class _Run:
                 has_begun = True
         return has_begun
 
-    def _seconds_left(self, source: int) -> float:
-        """What a host has still to send, over its own link or over that of its next target."""
+    def _urgency(self, source: int) -> tuple[float, float]:
+        """Sort key: first the hosts with most to send over their own link, or whose next target has
+        most to receive over its link; among those, the ones with most of their own."""
         rates = self._sites.link_mib_s
         target = self._waiting[source][0].target
-        return max(self._left_out[source] / rates[source], self._left_in[target] / rates[target])
+        own_s = self._left_out[source] / rates[source]
+        return -max(own_s, self._left_in[target] / rates[target]), -own_s
 
     def _may_begin(self, job: Job) -> bool:
         most = max(1, self._terms.limits.per_target)
@@ -293,7 +295,7 @@ class _Run:
         self._company.join(job.vm, job.target)
         self.links.begin(job, is_detour=is_detour)
 
-    def _park_one(self) -> bool:
+    def _park_one(self) -> None:
         """Break a ring of moves that wait for each other: the cheapest VM whose leaving would let
         another one come goes to a third host, and from there to its target later. Each VM does so
         once at most."""
@@ -307,8 +309,7 @@ class _Run:
                 self._detours.add(job.vm)
                 self._begin(replace(job, target=place), is_detour=True)
                 self._onward[job.vm] = replace(job, source=place)
-                return True
-        return False
+                return
 
     def _parking_place(self, job: Job) -> int | None:
         """The host with most room where this VM may wait."""

@@ -17,7 +17,7 @@ from furlough.core.board import BoolArray, FloatArray, IntArray
 from furlough.core.items import Items, Wish
 
 # Memory is what runs out and what kills; processors only get slower; a link is busy for a while.
-_MEMORY_WEIGHT, _VCPU_WEIGHT, _LINK_WEIGHT = 1.0, 0.25, 0.01
+_MEMORY_WEIGHT, _VCPU_WEIGHT, _LINK_WEIGHT = 1.0, 0.5, 0.001
 # More than any rise of tension: broken rules are compared first.
 _FEE = 10.0
 # To judge a swap takes about as long as to judge so many places.

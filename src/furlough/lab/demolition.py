@@ -4,6 +4,7 @@ Works from the lab's name alone. Half-built, crashed, damaged or already gone is
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -75,6 +76,11 @@ def remove_link(site: Site) -> None:
 
 
 def remove_if_empty(directory: Path) -> None:
-    """The directory of all labs goes with the last one."""
+    """The directory of all labs goes with the last one, and not while another one is claimed."""
     with contextlib.suppress(OSError):
-        directory.rmdir()
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            directory.rmdir()
+        finally:
+            os.close(descriptor)

@@ -155,5 +155,7 @@ def _remove(connection: Connection, table: Table, name: str) -> None:
         raise NotFound(
             f"{table.name}.unknown",
             f"There is no {table.name} {name!r}.",
-            remedy=f"See: furlough {table.name} list.",
+            remedy="See: furlough cluster show CLUSTER."
+            if table is datastore
+            else f"See: furlough {table.name} list.",
         )

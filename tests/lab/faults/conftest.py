@@ -22,18 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.lab_fault)
 
 
-@pytest.fixture(scope="session")
-def crowd(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Three hosts and a daemon; nine small VMs on the first. Silent peers are given up soon."""
-    options = Options(vms=9, on="h1", keepalive=Keepalive(interval_s=1, count=3))
-    for fleet in driven(own_name("q"), options, tmp_path_factory):
-        # Nine VMs on a machine of two processors, three times.
-        fleet.check(fleet.furlough("cluster", "set", fleet.lab.name, "--vcpu-overcommit", "10"))
-        yield fleet
+@pytest.fixture(scope="module")
+def few(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts and a daemon; four small VMs on the first. Silent peers are given up soon."""
+    options = Options(vms=4, on="h1", keepalive=Keepalive(interval_s=1, count=3))
+    yield from driven(own_name("q"), options, tmp_path_factory)
 
 
 @pytest.fixture
-def fleet(crowd: Fleet) -> Fleet:
+def fleet(few: Fleet) -> Fleet:
     """That fleet with everybody at home and in service, whatever the test before has left."""
-    crowd.bring_home("h1")
-    return crowd
+    few.bring_home("h1")
+    return few

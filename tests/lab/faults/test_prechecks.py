@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from furlough.lab.blueprint import Options
 from tests.lab.adversary import (
     bridge_on,
     file_on,
     redefined,
+    usb_on,
     uuid_of,
     with_bridge,
     with_cdrom,
@@ -20,9 +22,26 @@ from tests.lab.adversary import (
     with_file_disk,
     with_usb_device,
 )
+from tests.lab.conftest import driven, own_name
 from tests.lab.fleet import Fleet
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def crowd(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts and a daemon; nine small VMs on the first."""
+    for fleet in driven(own_name("p"), Options(vms=9, on="h1"), tmp_path_factory):
+        # Nine VMs on a machine of two processors, three times.
+        fleet.check(fleet.furlough("cluster", "set", fleet.lab.name, "--vcpu-overcommit", "10"))
+        yield fleet
+
+
+@pytest.fixture
+def fleet(crowd: Fleet) -> Fleet:
+    """That fleet with everybody at home and in service, whatever the test before has left."""
+    crowd.bring_home("h1")
+    return crowd
 
 
 @contextmanager
@@ -33,6 +52,7 @@ def obstacles(fleet: Fleet) -> Iterator[dict[str, str]]:
         stack.enter_context(file_on(host, "/srv/local.img", "16M"))
         stack.enter_context(file_on(host, "/srv/tools.iso"))
         stack.enter_context(bridge_on(host, "lonely0"))
+        stack.enter_context(usb_on(host))
         edits = {
             "vm1": with_usb_device,
             "vm2": with_cpu("Icelake-Server"),

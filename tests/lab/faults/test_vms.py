@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from furlough.lab.host import Host
@@ -12,6 +14,7 @@ from tests.lab.adversary import (
     forget,
     original_xml,
     redefined,
+    usb_on,
     with_usb_device,
 )
 from tests.lab.fleet import Fleet
@@ -29,7 +32,7 @@ def test_f075_a_guest_that_ignores_the_request_keeps_running_unless_policy_says_
     fleet: Fleet,
 ) -> None:
     host = fleet.lab.host("h1")
-    with redefined(fleet, {"vm1": deaf_and_tied}):
+    with usb_on(host), redefined(fleet, {"vm1": deaf_and_tied}):
         words = ("--on-maintenance", "shut_down", "--shut-down-grace", "5s")
         fleet.check(fleet.furlough("vm", "set", "vm1", *words))
         kept = fleet.furlough("enter", "h1", "--wait", "--json")
@@ -80,7 +83,9 @@ def has_run(host: Host, vm: str) -> bool:
 def test_f081_a_transient_vm_moves_and_is_never_shut_down(fleet: Fleet) -> None:
     host = fleet.lab.host("h1")
     xml = original_xml(fleet.lab, "vm1")
+    bus = ExitStack()
     try:
+        bus.enter_context(usb_on(host))
         forget(host, "vm1")
         path = host.directory / "witness" / "vm1.xml"
         path.write_text(with_usb_device(xml), encoding="utf-8")
@@ -95,6 +100,7 @@ def test_f081_a_transient_vm_moves_and_is_never_shut_down(fleet: Fleet) -> None:
         fleet.check(fleet.furlough("exit", "h1", "--wait"))
         assert "vm1" in host.vms("--transient")
     finally:
+        bus.close()
         forget(host, "vm1")
         define(host, "vm1", xml)
         host.virsh("start", "vm1")
@@ -216,34 +222,34 @@ def test_f051_a_host_that_answers_as_another_is_no_target(fleet: Fleet) -> None:
 @pytest.mark.lab
 def test_f085_a_start_under_way_when_the_guard_is_raised_delays_maintenance(fleet: Fleet) -> None:
     host = fleet.lab.host("h1")
-    host.virsh("shutdown", "vm9")
-    fleet.wait_until(lambda: "vm9" not in host.vms(), "vm9 to be off")
+    host.virsh("shutdown", "vm4")
+    fleet.wait_until(lambda: "vm4" not in host.vms(), "vm4 to be off")
     slow = host.directory / "etc-libvirt" / "hooks" / "qemu.d" / "60-slow"
     slow.write_text(
         "#!/bin/sh\n"
-        'if [ "$1 $2" = "vm9 prepare" ]; then\n'
+        'if [ "$1 $2" = "vm4 prepare" ]; then\n'
         "  touch /run/furlough-witness/started\n"
-        "  until test -e /run/vm9-may-start; do sleep 0.2; done\n"
+        "  until test -e /run/vm4-may-start; do sleep 0.2; done\n"
         "fi\n"
     )
     slow.chmod(0o755)
-    starting = fleet.start_on("h1", "virsh start vm9")
+    starting = fleet.start_on("h1", "virsh start vm4")
     try:
         fleet.wait_until(
-            (host.directory / "witness" / "started").exists, "vm9's start to wait for the hook"
+            (host.directory / "witness" / "started").exists, "vm4's start to wait for the hook"
         )
         running = fleet.start("enter", "h1", "--wait", "--json")
         fleet.wait_until(lambda: host.vms() == [], "h1 to run no VM", timeout_s=120)
         fleet.wait_until(
-            lambda: "vm9" in str(fleet.active_operation()["waiting_for"]),
+            lambda: "vm4" in str(fleet.active_operation()["waiting_for"]),
             "the operation to say what it waits for",
         )
         assert fleet.modes()["h1"] == "entering"
     finally:
-        host.run("touch", "/run/vm9-may-start")
+        host.run("touch", "/run/vm4-may-start")
         starting.wait()
         slow.unlink()
     ended = running.wait()
     assert ended.code == 0, ended.output
     assert host.vms() == []
-    assert fleet.running()["vm9"] in (["h2"], ["h3"])
+    assert fleet.running()["vm4"] in (["h2"], ["h3"])
