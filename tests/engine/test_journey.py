@@ -7,10 +7,12 @@ import pytest
 from furlough.core.looks import Presence, Why
 from furlough.core.operation import Act, Outcome
 from furlough.core.plan import Handover, Method, OperationKind
-from furlough.core.policy import ActionOptions, ClusterPolicy, Limits, RestoreMode
+from furlough.core.policy import ActionOptions, ClusterPolicy, ExitOptions, Limits, RestoreMode
+from furlough.core.restore import Homecoming
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, NotFound, Refused
 from furlough.scenario.stage import REQUEST, Setting, Stage, vm_id
+from furlough.sim.cluster import Copy
 from tests.engine.stories import (
     FAILED,
     H1,
@@ -85,8 +87,8 @@ async def test_a_powered_off_vm_is_left_alone_and_not_started_on_exit(stage: Sta
     assert copy.presence is Presence.SHUT_OFF
 
 
-@story()
-async def test_a_vm_paused_by_its_owner_moves_paused_and_comes_back_paused(stage: Stage) -> None:
+async def _moved_paused(stage: Stage) -> Copy:
+    """A VM that its owner has paused, on the host it was evacuated to."""
     stage.add_vm(1, 1, presence=Presence.PAUSED, why=Why.USER)
     await stage.start_controller()
     final = await entered(stage)
@@ -97,10 +99,33 @@ async def test_a_vm_paused_by_its_owner_moves_paused_and_comes_back_paused(stage
     assert moved is not None
     assert moved.presence is Presence.PAUSED
     assert Act.RESUME_TARGET not in step_of(final, 1).acts
+    return moved
+
+
+@story()
+async def test_f079_a_vm_paused_by_its_owner_moves_paused_and_comes_back_paused(
+    stage: Stage,
+) -> None:
+    moved = await _moved_paused(stage)
+    stage.cluster.set_presence(moved, Presence.RUNNING, Why.UNKNOWN)
+    stage.cluster.set_presence(moved, Presence.PAUSED, Why.USER)
     await exited(stage)
     home = stage.cluster.copy(H1, vm_id(1))
     assert home is not None
     assert home.presence is Presence.PAUSED
+
+
+@story()
+async def test_a_vm_that_arrived_paused_is_not_moved_into_a_crash_before_it_has_run(
+    stage: Stage,
+) -> None:
+    moved = await _moved_paused(stage)
+    _plan, (told,) = await stage.service.exit_check([H1], ExitOptions())
+    assert told.homecoming is Homecoming.STAYS
+    assert "has not run since" in told.reason
+    assert (await exited(stage)).state is SUCCEEDED
+    assert moved.presence is Presence.PAUSED
+    assert [one.vm for one in await stage.store.away()] == [vm_id(1)]
 
 
 @story(lambda: Setting(is_locked=False))
