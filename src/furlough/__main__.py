@@ -1,6 +1,6 @@
 """`python -m furlough` is the `furlough` command."""
 
-from furlough.cli.main import main
+from furlough.cli.entry import main
 
 if __name__ == "__main__":
     main()

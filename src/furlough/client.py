@@ -151,6 +151,10 @@ class Client:
         path = f"/vms/{parse_vm_id(vm)}"
         return self._one(VmView, "PATCH", path, {"policy": policy})
 
+    def inventory_file(self) -> bytes:
+        """The facts of all clusters as an inventory file."""
+        return self._answer("GET", "/inventory").content
+
     # --- enrolling -------------------------------------------------------------------------
 
     def apply(self, tables: Mapping[str, Any]) -> None:
@@ -294,6 +298,24 @@ class Client:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = _TIMEOUT_S,
     ) -> Any:
+        response = self._answer(
+            method, path, body, query=query, headers=headers, timeout_s=timeout_s
+        )
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            raise _foreign(self.url, response) from error
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> httpx2.Response:
         content = None if body is None else _encoded(body)
         sent = {**(headers or {}), **({} if body is None else {"Content-Type": _JSON})}
         try:
@@ -306,10 +328,7 @@ class Client:
             raise _unsendable() from error
         if not response.is_success:
             raise self._error_of(response)
-        try:
-            return response.json() if response.content else None
-        except ValueError as error:
-            raise _foreign(self.url, response) from error
+        return response
 
     def _error_of(self, response: httpx2.Response) -> FurloughError:
         """The error that a problem document describes."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from furlough.cli.main import main
+from furlough.cli.entry import main
 from furlough.context import Context
 
 ESCAPE = "\x1b"

@@ -47,7 +47,8 @@ def _check_that_much_happened(runs: list[Run]) -> None:
     assert void <= len(runs) / 10, f"{void} of {len(runs)} runs did nothing"
     assert sum(run.stopped for run in runs) > len(runs) / 5
     assert sum(run.started for run in runs) > len(runs) / 20
-    assert any(run.code == "guest.ignored" for run in runs)
+    ignored = sum(run.code == "guest.ignored" for run in runs)
+    assert ignored >= len(runs) // 500, "no guest ignored its shut-down"
     fired = Counter(kind for run in runs for kind in run.faults)
     assert set(fired) == KINDS, f"never fired: {KINDS - set(fired)}"
     ends = Counter(run.state for run in runs)

@@ -1,16 +1,21 @@
-"""Prechecks and plans of several hosts together."""
+"""Prechecks and plans of several hosts together, and the facts to plan from."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from furlough.api.calling import Caller, TheService
 from furlough.api.json_body import StrictRoute
+from furlough.core import inventory_export
 from furlough.core.ids import parse_host_name
 from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
 from furlough.wire.requests import CheckBody
 
 router = APIRouter(route_class=StrictRoute)
+
+
+class _InventoryFile(Response):
+    media_type = "application/json"
 
 
 @router.post("/checks")
@@ -25,3 +30,9 @@ async def plan(body: CheckBody, service: TheService, _caller: Caller) -> PlanVie
     """The plan of entering these hosts together. Changes nothing."""
     hosts = [parse_host_name(name) for name in body.hosts]
     return plan_view(await service.plan(hosts, body.options.to_core()))
+
+
+@router.get("/inventory", response_class=_InventoryFile)
+async def inventory(service: TheService, _caller: Caller) -> Response:
+    """The facts of all clusters as an inventory file, to plan from without a daemon."""
+    return _InventoryFile(inventory_export.write(await service.inventory()))

@@ -5,8 +5,6 @@ What only one command needs is imported in that command: help must come at once.
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Annotated, Literal
 import typer
 
 from furlough import __version__
-from furlough.cli import cluster, host, lab, operation, output, vm
-from furlough.errors import Bug, FurloughError, Invalid
+from furlough.cli import cluster, entry, host, inventory, lab, operation, output, vm
+from furlough.errors import Invalid
 
 app = typer.Typer(
     name="furlough",
@@ -34,6 +32,7 @@ app.add_typer(
 )
 app.add_typer(vm.app, name="vm", help="VMs: list, show, set, start, shut-down, power-off, migrate.")
 app.add_typer(operation.app, name="operation", help="Operations: list, show, watch, cancel.")
+app.add_typer(inventory.app, name="inventory", help="Inventory files: export.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 
 Hosts = Annotated[list[str], typer.Argument(metavar="HOST", help="Hosts, by name.")]
@@ -87,40 +86,7 @@ Listen = Annotated[
 
 def main() -> None:
     """Run the command line; every error ends in its exit code, never in a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name may not fit the terminal
-    try:
-        app(prog_name="furlough")
-    except FurloughError as error:
-        output.complain(error)
-        sys.exit(output.exit_code_of(error))
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        output.warn(
-            f"furlough: reading or writing failed: {error.strerror or error}{where}.\n"
-            "  -> Look at the file, the disk or the pipe that it was about."
-        )
-        _forget_unwritten_output()
-        sys.exit(output.FAILED)
-    except Exception as error:  # the last resort of the outermost edge
-        if os.environ.get("FURLOUGH_DEBUG"):
-            raise
-        bug = Bug(
-            "bug",
-            f"a bug of ours: {type(error).__name__}: {error}",
-            remedy="Please report it, with what FURLOUGH_DEBUG=1 before the command shows.",
-        )
-        output.complain(bug)
-        sys.exit(output.FAILED)
-
-
-def _forget_unwritten_output() -> None:
-    """What could not be written would be tried once more at the very end, with a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    entry.run(lambda: app(prog_name="furlough"))
 
 
 @app.command()
@@ -248,25 +214,94 @@ def _enter_options(
 
 @app.command()
 def plan(
-    hosts: Hosts,
-    target_host: Targets = None,
+    hosts: Annotated[
+        list[str] | None, typer.Argument(metavar="HOST", help="Hosts, by name.")
+    ] = None,
+    target_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target-host",
+            "--target",
+            help="Only these hosts may take VMs. Repeat for several.",
+        ),
+    ] = None,
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
     reason: Reason = "",
+    inventory: Annotated[
+        Path | None,
+        typer.Option("--inventory", help="Plan from this inventory file; no daemon is asked."),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="With --inventory: a host to empty. Repeat for several."),
+    ] = None,
+    order: Annotated[
+        Literal["schedule", "memory"],
+        typer.Option(
+            "--order",
+            help="With --inventory: schedule fills the links; memory: most memory goes first.",
+        ),
+    ] = "schedule",
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="With --inventory: have the plan checked independently."),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="With --inventory: write a page with pictures to this file."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Dry run: which VM would go where, in which order, how long. Changes nothing."""
+    """Dry run: which VM would go where, in which order, how long. Changes nothing.
+
+    With --inventory, exit code 1 if --verify finds that the plan would break something.
+    """
+    every_host = [*(hosts or []), *(host or [])]
+    if not every_host:
+        raise typer.BadParameter("Name a host to empty.")
+    if inventory is not None:
+        from furlough.cli import planning
+
+        if shut_down or override or strict or reason:
+            raise typer.BadParameter(
+                "--shut-down, --override, --strict and --reason are for hosts, not for files."
+            )
+        request = planning.Request(
+            inventory=inventory,
+            hosts=tuple(every_host),
+            targets=tuple(target_host or []),
+            order=order,
+            verify=verify,
+            json=json,
+            html=html,
+        )
+        sys.exit(planning.plan_offline(request))
+    if host or verify or html is not None or order != "schedule":
+        raise typer.BadParameter("--host, --order, --verify and --html take --inventory FILE.")
     from furlough.cli import reports
     from furlough.cli.daemon_access import connect
 
     with connect() as client:
         options = _enter_options(target_host, shut_down, override, strict, reason)
-        found = client.plan(hosts, options)
+        found = client.plan(every_host, options)
     if json:
         output.print_json(found)
     else:
         reports.print_plan(found)
+
+
+@app.command(name="plan-diff")
+def plan_diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A plan, printed with --json.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    json: Json = False,
+) -> None:
+    """What two plans decide differently: which VMs come, go, or go elsewhere."""
+    from furlough.cli.planning import print_difference
+
+    print_difference(before, after, as_json=json)
 
 
 @app.command()
