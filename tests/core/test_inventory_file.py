@@ -349,5 +349,5 @@ def _parsed(document: Json) -> tuple[Document | None, Invalid | None]:
 
 
 def test_a_table_with_one_key_only_is_read_all_the_same() -> None:
-    table = inventory_table.Table([{"a": 1}, {}], frozenset({"a"}), lambda at: f"t[{at}]")
+    table = inventory_table.table_of_rows([{"a": 1}, {}], frozenset({"a"}), lambda at: f"t[{at}]")
     assert table.whole("a", 0, 9, 5) == [1, 5]

@@ -32,7 +32,7 @@ from furlough.lab.site import Site
 from furlough.ports import HostFacts, Marker
 from tests.lab.conftest import own_name
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.lab_fault]
 
 T = TypeVar("T")
 OWNER = ("--operation", "op-1", "--epoch", "1", "--controller", "test")

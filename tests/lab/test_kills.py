@@ -10,7 +10,7 @@ import pytest
 from furlough.lab.patience import unix_now
 from tests.lab.fleet import Fleet
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.lab_fault, pytest.mark.timeout(600)]
 
 
 def check_ended_well(fleet: Fleet, operation: Any, since: float) -> None:

@@ -98,6 +98,8 @@ def warn(text: str) -> None:
 
 def printable(text: str) -> str:
     """The text with control characters shown, not obeyed: names are chosen by strangers."""
+    if text.replace("\n", "").isprintable():
+        return text
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 

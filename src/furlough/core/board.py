@@ -241,23 +241,31 @@ def _kinds_of_file(
     document: Document, at: Sequence[int], clusters: IntArray
 ) -> tuple[IntArray, list[_Kind]]:
     """The kind of each VM, as a number, and all kinds."""
-    vms, hosts, cluster_of = document.vms, document.hosts, clusters.tolist()
+    vms, hosts = document.vms, document.hosts
     datastores = {
         disks: tuple({None if one.is_local else one.datastore: None for one in disks})
         for disks in set(vms.disks)
     }
-    needs = zip(
-        at, vms.cpu_model, vms.networks, vms.disks, vms.devices, vms.host_affinity, strict=True
-    )
-    found: dict[_Kind, int] = {}
-    numbers = []
-    for place, model, networks, disks, devices, affinity in needs:
-        passthrough = hosts[place].cpu_models if model == HOST_PASSTHROUGH else ()
-        kind = _Kind(
-            cluster_of[place], model, passthrough, networks, datastores[disks], devices, affinity
+    stores = [datastores[disks] for disks in vms.disks]
+    passthrough = [
+        hosts[place].cpu_models if model == HOST_PASSTHROUGH else ()
+        for place, model in zip(at, vms.cpu_model, strict=True)
+    ]
+    # Plain tuples here: to make one of a named kind for each VM would take several times as long.
+    needs = list(
+        zip(
+            clusters[at].tolist(),
+            vms.cpu_model,
+            passthrough,
+            vms.networks,
+            stores,
+            vms.devices,
+            vms.host_affinity,
+            strict=True,
         )
-        numbers.append(found.setdefault(kind, len(found)))
-    return ints(numbers), list(found)
+    )
+    found = {kind: number for number, kind in enumerate(dict.fromkeys(needs))}
+    return ints([found[kind] for kind in needs]), [_Kind(*kind) for kind in found]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,8 @@ def bounds_of(seating: Seating) -> Bounds:
     moving = (seating.seats != items.homes) & (seating.seats != NOWHERE)
     clusters = items.board.hosts.clusters
     tension, load_max = 0.0, 0.0
-    for cluster in np.unique(clusters[seating.is_target]).tolist():
+    # Not np.unique, which loads a good part of numpy that is needed for nothing else.
+    for cluster in np.flatnonzero(np.bincount(clusters[seating.is_target])).tolist():
         targets = seating.is_target & (clusters == cluster)
         here = moving & (clusters[items.homes] == cluster)
         cluster_tension, cluster_load = _of_cluster(seating, targets, here)

@@ -1,6 +1,7 @@
 """Inventory files: the facts of some clusters as one JSON document, read into columns.
 
-    bytes ──► JSON ──► tables of rows ──► columns, each checked as a whole ──► Document
+    bytes ─┬─► rows, typed while they are parsed ──────┬─► columns, each checked
+           └─► JSON ──► rows of anything, checked ─────┘   as a whole ──► Document
 
 A file may come from anywhere, so nothing in it is believed: whatever makes no sense is told with
 its path in the document (`vms[17].memory_mib`). Columns are checked by a few passes over whole
@@ -21,7 +22,17 @@ from itertools import accumulate, chain, islice
 from typing import NamedTuple, NoReturn, cast
 
 from furlough.core.ids import parse_cluster_name, parse_host_name
-from furlough.core.inventory_table import Table, check_keys, missing, table_of, too_large, wrong
+from furlough.core.inventory_rows import DiskStruct, VmStruct, columns_of, rows_of
+from furlough.core.inventory_table import (
+    Table,
+    check_keys,
+    check_length,
+    missing,
+    table_of,
+    table_of_rows,
+    too_large,
+    wrong,
+)
 from furlough.core.policy import Reserve
 from furlough.core.states import HostMode, Power
 from furlough.core.vm_policy import OnMaintenance
@@ -146,7 +157,19 @@ _DISK_KEYS = frozenset(DiskRow._fields)
 def read(text: bytes) -> Document:
     """The document in these bytes: UTF-8, JSON, format 1. `Invalid` where it makes no sense, with
     the path in the message and in the fact `path`."""
-    return parse(_decoded(text))
+    _check_size(text)
+    rows = rows_of(text)
+    if rows is None:
+        return parse(_decoded(text))
+    check_length(rows.vms, "vms", MOST_VMS)
+    vms = Table(lambda at: f"vms[{at}]", len(rows.vms), columns_of(rows.vms, VmStruct))
+    document: dict[str, object] = {
+        "format": rows.format,
+        "taken_at": rows.taken_at,
+        "clusters": rows.clusters,
+        "hosts": rows.hosts,
+    }
+    return _document(document, vms)
 
 
 def parse(document: object) -> Document:
@@ -154,25 +177,42 @@ def parse(document: object) -> Document:
     if not isinstance(document, dict):
         raise wrong("the document", document, "an object with format, clusters, hosts and vms")
     check_keys(document, _DOCUMENT_KEYS, "")
+    return _document(document, None)
+
+
+def _document(document: dict[str, object], vms: Table | None) -> Document:
+    """The document; `vms` where that table was made already."""
     if "format" not in document:
         raise missing("format", f"the number {FORMAT}")
     if type(document["format"]) is not int or document["format"] != FORMAT:
         raise wrong("format", document["format"], f"the number {FORMAT}")
     clusters = _clusters(table_of(document, "clusters", MOST_CLUSTERS, _CLUSTER_KEYS))
     hosts = _hosts(table_of(document, "hosts", MOST_HOSTS, _HOST_KEYS), clusters)
-    vms = _vms(table_of(document, "vms", MOST_VMS, _VM_KEYS), hosts)
-    return Document(taken_at=_instant(document), clusters=clusters, hosts=hosts, vms=vms)
+    if vms is None:
+        vms = table_of(document, "vms", MOST_VMS, _VM_KEYS)
+    columns = _vms(vms, hosts)
+    return Document(taken_at=_instant(document), clusters=clusters, hosts=hosts, vms=columns)
+
+
+def _check_size(text: bytes) -> None:
+    """Counted before parsing: what is parsed takes many times the memory of the text."""
+    if len(text) > MOST_BYTES:
+        raise too_large("The inventory file", f"{MOST_BYTES // 2**20} MiB")
+    if text.count(b'"uuid"') > MOST_HOSTS + MOST_VMS:
+        raise too_large("vms", f"{MOST_VMS} entries")
+    # Typed rows take little for each value: here it is enough to look at long texts.
+    if len(text) > 4 * MOST_VALUES:
+        _check_values(text)
+
+
+def _check_values(text: bytes) -> None:
+    """Values have commas between them; nested without any, the parser's own limit stops them."""
+    if text.count(b",") > MOST_VALUES:
+        raise too_large("The inventory file", f"{MOST_VALUES} values")
 
 
 def _decoded(text: bytes) -> object:
-    if len(text) > MOST_BYTES:
-        raise too_large("The inventory file", f"{MOST_BYTES // 2**20} MiB")
-    # Counted before parsing: what is parsed takes many times the memory of the text.
-    if text.count(b'"uuid"') > MOST_HOSTS + MOST_VMS:
-        raise too_large("vms", f"{MOST_VMS} entries")
-    # Values have commas between them; nested without any, the parser's own limit stops them.
-    if text.count(b",") > MOST_VALUES:
-        raise too_large("The inventory file", f"{MOST_VALUES} values")
+    _check_values(text)
     try:
         return json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -264,7 +304,12 @@ def _disks(vms: Table) -> list[tuple[DiskRow, ...]]:
         owner = next(vm for vm, end in enumerate(ends) if at < end)
         return f"{vms.path(owner)}.disks[{at - (ends[owner] - len(column[owner]))}]"
 
-    table = Table(list(chain.from_iterable(column)), _DISK_KEYS, path)
+    disks = list(chain.from_iterable(column))
+    if disks and type(disks[0]) is DiskStruct:
+        structs = cast("list[DiskStruct]", disks)
+        table = Table(path, len(disks), columns_of(structs, DiskStruct))
+    else:
+        table = table_of_rows(disks, _DISK_KEYS, path)
     values = zip(
         table.optional_texts("datastore"),
         table.whole("size_mib", 0, _MOST_DISK_MIB, 0),
@@ -273,7 +318,9 @@ def _disks(vms: Table) -> list[tuple[DiskRow, ...]]:
     )
     # The inherited constructor, since the row's own is several times slower.
     all_disks = map(partial(tuple.__new__, DiskRow), values)
-    return [tuple(islice(all_disks, len(disks))) for disks in column]
+    if len(disks) == len(column) == sum(map(bool, column)):
+        return list(zip(all_disks))  # one for each, as usual
+    return [tuple(islice(all_disks, len(own))) for own in column]
 
 
 def _instant(document: dict[str, object]) -> datetime:

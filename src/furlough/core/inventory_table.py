@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import NoReturn, cast
@@ -20,53 +20,68 @@ from furlough.errors import Invalid
 _ABSENT = object()
 _LONGEST = 255
 _SHOWN = 64
-_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_LENGTH = 36
+_CANONICAL_UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})*+")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def table_of(document: dict[str, object], name: str, most: int, keys: frozenset[str]) -> Table:
+    """A table that stands in a document under this name, with these keys and no others."""
     rows = document.get(name, _ABSENT)
     if rows is _ABSENT:
         raise missing(name, "a list of objects")
     if not isinstance(rows, list):
         raise wrong(name, rows, "a list of objects")
-    if len(rows) > most:
-        raise too_large(name, f"{most} entries")
-    return Table(rows, keys, lambda at: f"{name}[{at}]")
+    check_length(rows, name, most)
+    return table_of_rows(rows, keys, lambda at: f"{name}[{at}]")
+
+
+def table_of_rows(rows: list[object], keys: frozenset[str], path: Callable[[int], str]) -> Table:
+    """A table of these rows, which may be anything."""
+    if set(map(type, rows)) - {dict}:
+        at = next(at for at, row in enumerate(rows) if not isinstance(row, dict))
+        raise wrong(path(at), rows[at], "an object")
+    found = cast("list[dict[str, object]]", rows)
+    shapes = _shapes(found, keys)
+    if not all(map(keys.issuperset, shapes)):
+        for at, row in enumerate(found):
+            check_keys(row, keys, path(at))
+    everywhere = sorted(keys.intersection(*shapes)) if shapes else []
+    # Turned over at once: to walk through all rows for each key would take several times as
+    # long. With one key only there would be nothing to turn.
+    columns: dict[str, tuple[object, ...]] = {}
+    if len(everywhere) > 1:
+        turned = zip(*map(itemgetter(*everywhere), found), strict=True)
+        columns = dict(zip(everywhere, turned, strict=True))
+    return Table(path, len(found), columns, found)
+
+
+def _shapes(rows: list[dict[str, object]], keys: frozenset[str]) -> Collection[Iterable[str]]:
+    """The different sets of keys that rows have; told without a look at most of them where all
+    rows have all keys."""
+    if set(map(len, rows)) == {len(keys)} and all(map(keys.issuperset, rows)):
+        return [keys]
+    return set(map(tuple, rows))
 
 
 class Table:
-    """Rows of one kind, handed out as checked columns. `path` names a row by its position."""
+    """Rows of one kind, handed out as checked columns. `path` names a row by its position;
+    `columns` are those that every row has, the others are looked up in `rows`."""
 
     def __init__(
-        self, rows: list[object], keys: frozenset[str], path: Callable[[int], str]
+        self,
+        path: Callable[[int], str],
+        length: int,
+        columns: Mapping[str, tuple[object, ...]],
+        rows: Sequence[dict[str, object]] = (),
     ) -> None:
         self.path = path
-        if set(map(type, rows)) - {dict}:
-            at = next(at for at, row in enumerate(rows) if not isinstance(row, dict))
-            raise wrong(path(at), rows[at], "an object")
-        self._rows = cast("list[dict[str, object]]", rows)
-        shapes = self._shapes(keys)
-        if not all(map(keys.issuperset, shapes)):
-            for at, row in enumerate(self._rows):
-                check_keys(row, keys, path(at))
-        everywhere = sorted(keys.intersection(*shapes)) if shapes else []
-        # Turned over at once: to walk through all rows for each key would take several times as
-        # long. With one key only there would be nothing to turn.
-        self._columns: dict[str, tuple[object, ...]] = {}
-        if len(everywhere) > 1:
-            turned = zip(*map(itemgetter(*everywhere), self._rows), strict=True)
-            self._columns = dict(zip(everywhere, turned, strict=True))
-
-    def _shapes(self, keys: frozenset[str]) -> Collection[Iterable[str]]:
-        """The different sets of keys that rows have; told without a look at most of them where
-        all rows have all keys."""
-        if set(map(len, self._rows)) == {len(keys)} and all(map(keys.issuperset, self._rows)):
-            return [keys]
-        return set(map(tuple, self._rows))
+        self._length = length
+        self._columns = columns
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._length
 
     def whole(self, key: str, least: int, most: int, default: object = _ABSENT) -> list[int]:
         """Whole numbers in a range."""
@@ -160,7 +175,11 @@ class Table:
     def uuids(self, key: str) -> list[str]:
         """UUIDs in their canonical spelling, each once."""
         uuids = self.texts(key)
-        if not all(map(_CANONICAL_UUID.fullmatch, uuids)):
+        # All at once: to ask for each takes three times as long.
+        are_canonical = set(map(len, uuids)) <= {_UUID_LENGTH} and bool(
+            _CANONICAL_UUIDS.fullmatch("".join(uuids))
+        )
+        if not are_canonical:
             uuids = [self._canonical(key, at, one) for at, one in enumerate(uuids)]
         self._check_unique(key, uuids)
         return uuids
@@ -185,14 +204,19 @@ class Table:
         if set(map(type, column)) - {list, tuple}:
             self._refuse(key, column, "a list of names", lambda one: type(one) in (list, tuple))
         lists = cast("list[Sequence[object]]", column)
-        flat = list(chain.from_iterable(lists))
-        if set(map(type, flat)) - {str} or not _are_names(list(cast("set[str]", set(flat)))):
+        if not any(lists):
+            return [()] * len(lists)
+        # Few lists differ: looked at and kept once each they cost little, and compare at once.
+        try:
+            known = {one: one for one in map(tuple, lists)}
+        except TypeError:  # something in them is no name, nor anything that could be a key
+            self._refuse_item(key, lists)
+        flat = list(chain.from_iterable(known))
+        if set(map(type, flat)) - {str} or not _are_names(cast("list[str]", flat)):
             self._refuse_item(key, lists)
         if known_hosts is not None and not known_hosts.issuperset(cast("list[str]", flat)):
             self._refuse_dangling(key, cast("list[list[str]]", lists), known_hosts)
-        # Few lists differ: kept once each they cost little memory, and compare at once.
-        known: dict[tuple[object, ...], tuple[object, ...]] = {}
-        kept = [known.setdefault(one, one) for one in map(tuple, lists)]
+        kept = list(map(known.__getitem__, map(tuple, lists)))
         return cast("list[tuple[str, ...]]", kept)
 
     def rows_of(self, key: str) -> list[list[object]]:
@@ -292,6 +316,11 @@ def check_keys(row: dict[str, object], known: frozenset[str], path: str) -> None
                 remedy=f"Known here are {', '.join(sorted(known))}.",
                 path=where,
             )
+
+
+def check_length(rows: Sequence[object], name: str, most: int) -> None:
+    if len(rows) > most:
+        raise too_large(name, f"{most} entries")
 
 
 def too_large(what: str, most: str) -> Invalid:

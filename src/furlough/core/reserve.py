@@ -30,9 +30,10 @@ def gaps_of(seating: Seating, leaving: Sequence[int]) -> tuple[Gap, ...]:
     are not counted: they are no better off than now."""
     board = seating.items.board
     is_leaving = _marked(board, leaving)
-    touched = np.unique(board.hosts.clusters[list(leaving)])
-    concerned = touched[board.keeps_reserve[touched]]
-    hosts = np.flatnonzero(np.isin(board.hosts.clusters, concerned) & ~is_leaving)
+    is_touched = np.zeros(len(board.clusters), dtype=np.bool_)
+    is_touched[board.hosts.clusters[list(leaving)]] = True
+    is_concerned = (is_touched & board.keeps_reserve)[board.hosts.clusters]
+    hosts = np.flatnonzero(is_concerned & ~is_leaving)
     if not len(hosts):
         return ()
     losses = _Losses(seating, board.hosts.is_open & ~is_leaving)

@@ -240,17 +240,24 @@ class _Run:
             queues = [sorted(self.waiting_jobs(), key=_rank)]
         else:
             # Asked first, since most hosts have all they can send in flight most of the time.
-            free = [one for one in self._waiting if self._may_send(one)]
+            free = [one for one in self._waiting if self._has_slot(one) and self._may_send(one)]
             sources = sorted(free, key=lambda one: (*self._urgency(one), one))
             queues = [self._waiting[source] for source in sources]
         has_begun = False
         for queue in queues:
-            job = next((one for one in queue if self._may_begin(one)), None)
+            job = self._next_of(queue)
             if job is not None:
                 self._dequeue(job)
                 self._begin(job, is_detour=False)
                 has_begun = True
         return has_begun
+
+    def _next_of(self, queue: Sequence[Job]) -> Job | None:
+        """The first of these that may begin. Where all leave one host and that may send no more by
+        now, none needs to be asked."""
+        if self._terms.order is Order.SCHEDULE and not self._may_send(queue[0].source):
+            return None
+        return next((one for one in queue if self._may_begin(one)), None)
 
     def _urgency(self, source: int) -> tuple[float, float]:
         """Sort key: first the hosts with most to send over their own link, or whose next target has
@@ -271,12 +278,17 @@ class _Run:
 
     def _may_send(self, source: int) -> bool:
         """Whether slots and link allow one more migration out of a host."""
-        limits, cluster = self._terms.limits, self._sites.clusters[source]
+        most = max(1, self._terms.limits.per_source)
         return (
-            self._outgoing.get(source, 0) < max(1, limits.per_source)
-            and self._in_cluster.get(cluster, 0) < max(1, limits.per_cluster)
+            self._outgoing.get(source, 0) < most
+            and self._has_slot(source)
             and self.links.gives_more(source)
         )
+
+    def _has_slot(self, host: int) -> bool:
+        """Whether the cluster of a host may have one more in flight."""
+        in_flight = self._in_cluster.get(self._sites.clusters[host], 0)
+        return in_flight < max(1, self._terms.limits.per_cluster)
 
     def _fits(self, job: Job, host: int) -> bool:
         return (

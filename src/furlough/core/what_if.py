@@ -251,7 +251,8 @@ def _step_content(step: Step) -> dict[str, object]:
 
 def _loads(board: Board, leaving: Sequence[int], seats: IntArray) -> tuple[HostLoad, ...]:
     """The load of the hosts of the clusters concerned, before and after."""
-    concerned = np.isin(board.hosts.clusters, board.hosts.clusters[list(leaving)])
+    is_concerned = np.zeros(len(board.clusters), dtype=np.bool_)
+    is_concerned[board.hosts.clusters[list(leaving)]] = True
     before, after = _load(board, board.vms.hosts), _load(board, seats)
     return tuple(
         HostLoad(
@@ -259,7 +260,7 @@ def _loads(board: Board, leaving: Sequence[int], seats: IntArray) -> tuple[HostL
             before=round(float(before[place]), 4),
             after=round(float(after[place]), 4),
         )
-        for place in np.flatnonzero(concerned).tolist()
+        for place in np.flatnonzero(is_concerned[board.hosts.clusters]).tolist()
     )
 
 
