@@ -13,13 +13,23 @@ from pathlib import Path
 
 import structlog
 
-from bench import footprint, overhead, prechecks
+from bench import footprint, overhead, placement, prechecks, rolling
 from bench.figures import Report
 from furlough import __version__
 from furlough.clock import RealClock
 
 BENCHMARKS: Mapping[str, Callable[[], Report]] = {
+    "A1": placement.a1,
+    "A2": placement.a2,
+    "A3": placement.a3,
+    "A4": placement.a4,
+    "A5": placement.a5,
+    "A6": placement.a6,
+    "A7": placement.a7,
     "C1": overhead.run,
+    "D1": rolling.rolling_small,
+    "D3": rolling.rolling_large,
+    "D4": rolling.checked_plans,
     "E1": footprint.run,
     "P1": prechecks.run,
 }

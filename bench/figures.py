@@ -35,7 +35,7 @@ class Target:
     def __str__(self) -> str:
         verdict = "met" if self.is_met else "MISSED"
         return (
-            f"{self.what}: {self.measured:.1f} {self.unit}, "
+            f"{self.what}: {self.measured:.2f} {self.unit}, "
             f"target <= {self.limit:g} {self.unit}: {verdict}"
         )
 

@@ -42,14 +42,20 @@ def test_a_second_entering_is_refused_and_names_the_first(
     assert len(http.get("/operations?active=true").json()) == 1
 
 
-def test_a_host_that_belongs_to_an_operation_is_not_removed(
+def test_f092_no_host_that_an_operation_needs_is_removed_and_the_refusal_names_it(
     daemon: Running, http: httpx2.Client
 ) -> None:
     daemon.hold("h1")
-    first = post(http, "/hosts/h1/enter", {}).json()
-    removed = http.delete("/hosts/h1")
-    assert removed.status_code == 409
-    assert removed.json()["operation"] == first["id"]
+    asked = post(http, "/hosts/h1/enter", {"target_hosts": ["h2", "h3"]})
+    assert asked.status_code == 202
+    first = asked.json()
+    for host in ("h1", "h2", "h3"):
+        removed = http.delete(f"/hosts/{host}")
+        assert removed.status_code == 409
+        assert removed.json()["code"] == "host.busy"
+        assert removed.json()["operation"] == first["id"]
+        assert first["id"] in removed.json()["detail"]
+    assert len(http.get("/hosts").json()) == 4
 
 
 def test_a_vm_that_is_being_moved_is_asked_nothing_else(

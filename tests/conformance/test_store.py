@@ -394,7 +394,7 @@ WORK_ON_A = {
 
 @pytest.mark.parametrize("why", WORK_ON_A)
 @told
-async def test_a_host_with_work_is_neither_removed_nor_moved_to_another_cluster(  # F092
+async def test_f092_a_host_with_work_is_neither_removed_nor_moved_to_another_cluster(
     store: Store, why: str
 ) -> None:
     work, code = WORK_ON_A[why]

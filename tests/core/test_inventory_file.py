@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core import inventory_file, inventory_table
+from furlough.core import inventory_file, inventory_rows, inventory_table
 from furlough.core.inventory_file import DiskRow, Document, parse, read
 from furlough.errors import Invalid
 from tests.core.builders import repeatable, vm_id
@@ -339,6 +339,56 @@ def test_whatever_stands_for_a_value_it_is_kept_or_refused(
     if found is not None:
         assert len(found.vms) == 2
         assert "".join([*found.vms.name, *found.vms.host]).encode()
+
+
+_PLAIN_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@repeatable
+@given(
+    table=st.sampled_from(["clusters", "hosts", "vms"]),
+    key=st.sampled_from(sorted(inventory_file._HOST_KEYS | inventory_file._VM_KEYS)),
+    value=_PLAIN_JSON,
+    gone=st.sets(st.sampled_from(sorted(inventory_file._VM_KEYS)), max_size=3),
+)
+def test_bytes_that_are_read_the_quick_way_say_what_they_say_the_long_way(
+    table: str, key: str, value: object, gone: set[str]
+) -> None:
+    document = _document(vms=[_full_vm(1), _full_vm(2)])
+    document[table][-1][key] = value
+    for one in gone - {key}:
+        document["vms"][0].pop(one)
+    text = json.dumps(document).encode()
+
+    try:
+        quick, refusal = read(text), None
+    except Invalid as error:
+        quick, refusal = None, error
+
+    long, long_refusal = _parsed(json.loads(text))
+    assert quick == long
+    assert (refusal and refusal.message) == (long_refusal and long_refusal.message)
+
+
+def test_an_ordinary_file_is_read_the_quick_way_and_an_odd_one_is_not() -> None:
+    document = _document(vms=[_full_vm(1), _vm(2)])
+    assert inventory_rows.rows_of(json.dumps(document).encode()) is not None
+    assert read(json.dumps(document).encode()) == parse(document)
+    for odd in (b"{}", b"[1", json.dumps(document).encode().replace(b'"ha"', b'"HA"')):
+        assert inventory_rows.rows_of(odd) is None
+
+
+def test_a_long_file_has_its_values_counted_before_anything_else() -> None:
+    text = b"," * (inventory_file.MOST_VALUES + 1) + b" " * (3 * inventory_file.MOST_VALUES)
+    with pytest.raises(Invalid, match="4000000 values"):
+        read(text)
 
 
 def _parsed(document: Json) -> tuple[Document | None, Invalid | None]:

@@ -68,3 +68,21 @@ def test_a_vm_is_here_if_the_hypervisor_has_it_active_or_a_process_of_it_is_left
 def test_a_look_reads_as_one_line_of_evidence(look: Look, words: str) -> None:
     assert str(look) == words
     assert look.host == H1
+
+
+@pytest.mark.parametrize(
+    ("look", "words"),
+    [
+        (a_look(Presence.PAUSED, why=Why.IO_ERROR), "an I/O error has stopped it"),
+        (a_look(Presence.PAUSED, why=Why.CRASHED), "it has crashed"),
+        (a_look(Presence.PAUSED, why=Why.ASLEEP), "its guest sleeps"),
+        (a_look(Presence.PAUSED, why=Why.USER), ""),
+        (a_look(Presence.PAUSED), ""),
+        (a_look(Presence.RUNNING), ""),
+        (a_look(Presence.SHUT_OFF, why=Why.CRASHED), ""),
+    ],
+)
+def test_a_vm_that_somebody_paused_does_not_stand_still_as_one_that_has_crashed_does(
+    look: Look, words: str
+) -> None:
+    assert look.standstill == words

@@ -63,6 +63,14 @@ def _move_of(found: Schedule, vm: int) -> TimedMove:
     return next(move for move in found.moves if move.vm == vm)
 
 
+def test_a_cluster_that_is_full_waits_and_holds_up_no_other() -> None:
+    sites = replace(_sites(0, 0, 1000, 0, 1000), clusters=[0, 0, 0, 1, 1])
+    jobs = [_job(1, 2, 0), _job(2, 2, 1), _job(3, 4, 3)]
+    found = schedule(jobs, sites, Terms(limits=Limits(per_cluster=1)))
+    assert _move_of(found, 3).start_s == 0.0
+    assert sorted(_move_of(found, vm).start_s for vm in (1, 2)) == [0.0, 5.0]
+
+
 def test_nothing_to_move_takes_no_time() -> None:
     found = schedule([], WIDE, Terms())
     assert (found.moves, found.stuck, found.makespan_s, found.bound_s) == ((), (), 0.0, 0.0)

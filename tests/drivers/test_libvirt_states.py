@@ -66,7 +66,7 @@ def number(name: str) -> int:
         ("SHUTOFF", "SHUTOFF_FAILED", Presence.SHUT_OFF, Why.FAILED, Power.SHUT_OFF),
         ("CRASHED", "CRASHED_PANICKED", Presence.PAUSED, Why.CRASHED, Power.ERROR),
         ("CRASHED", "CRASHED_UNKNOWN", Presence.PAUSED, Why.CRASHED, Power.ERROR),
-        ("PMSUSPENDED", "PMSUSPENDED_UNKNOWN", Presence.PAUSED, Why.UNKNOWN, Power.SUSPENDED),
+        ("PMSUSPENDED", "PMSUSPENDED_UNKNOWN", Presence.PAUSED, Why.ASLEEP, Power.SUSPENDED),
     ],
 )
 def test_a_state_with_its_reason_is_said_in_our_words(
@@ -105,7 +105,7 @@ def test_a_state_of_a_later_libvirt_counts_as_active_and_not_running(
 
 def test_a_reason_of_a_later_libvirt_is_no_reason() -> None:
     for state in STATES.values():
-        if state != libvirt.VIR_DOMAIN_CRASHED:
+        if state not in (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_PMSUSPENDED):
             assert states.why_of(state, 99) is Why.UNKNOWN
 
 

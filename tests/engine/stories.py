@@ -13,6 +13,7 @@ from furlough.core.states import HostMode, OperationState
 from furlough.core.vm_policy import Words, words_of
 from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, open_stage, vm_id
 from furlough.sim.clock import run_virtually
+from furlough.sim.migration import Phase, SimMigration
 
 H1, H2, H3 = host_name(1), host_name(2), host_name(3)
 
@@ -85,6 +86,15 @@ def step_of(operation: Operation, number: int) -> Step:
 def hosts_running(stage: Stage, number: int) -> list[HostName]:
     """Where the n-th VM runs."""
     return stage.cluster.running_on(vm_id(number))
+
+
+async def until_phase(stage: Stage, phase: Phase, number: int = 1) -> SimMigration:
+    """The migration of the n-th VM, once it is in this phase."""
+    while True:
+        ongoing = stage.cluster.migrations.get(vm_id(number))
+        if isinstance(ongoing, SimMigration) and ongoing.phase is phase:
+            return ongoing
+        await stage.clock.sleep(0.01)
 
 
 def outcomes(operation: Operation) -> dict[Outcome, int]:

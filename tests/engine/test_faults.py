@@ -11,7 +11,7 @@ from furlough.core.states import Guard, HostMode, OperationState, StepState
 from furlough.errors import Conflict, Refused
 from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, vm_id
 from furlough.sim.faults import Odds
-from furlough.sim.migration import Phase, SimMigration
+from furlough.sim.migration import Phase
 from tests.engine.stories import (
     CANCELLED,
     FAILED,
@@ -27,6 +27,7 @@ from tests.engine.stories import (
     outcomes,
     step_of,
     story,
+    until_phase,
 )
 
 # Large VMs on a slow link: migrations that last long enough to be disturbed.
@@ -41,15 +42,6 @@ async def _open(stage: Stage, vms: int = 3, **traits: object) -> None:
     for number in range(1, vms + 1):
         stage.add_vm(1, number, **traits)
     await stage.start_controller()
-
-
-async def _until_phase(stage: Stage, phase: Phase, number: int = 1) -> SimMigration:
-    """The migration of the n-th VM, once it is in this phase."""
-    while True:
-        ongoing = stage.cluster.migrations.get(vm_id(number))
-        if isinstance(ongoing, SimMigration) and ongoing.phase is phase:
-            return ongoing
-        await stage.clock.sleep(0.01)
 
 
 # --- lost calls ----------------------------------------------------------------------------------
@@ -107,7 +99,7 @@ async def test_f036_the_source_daemon_dies_while_copying_and_the_vm_is_moved_lat
 ) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     stage.cluster.kill_daemon(H1)
     await stage.clock.sleep(20)
     blocked = await stage.store.operation(operation)
@@ -125,7 +117,7 @@ async def test_f037_the_source_daemon_dies_in_the_handover_and_the_vm_runs_again
 ) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.CONFIRM)
+    await until_phase(stage, Phase.CONFIRM)
     stage.cluster.kill_daemon(H1)
     await stage.clock.sleep(5)
     stage.cluster.start_daemon(H1)
@@ -141,7 +133,7 @@ async def test_f038_the_target_daemon_dies_while_copying_and_the_next_target_is_
 ) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    ongoing = await _until_phase(stage, Phase.PERFORM)
+    ongoing = await until_phase(stage, Phase.PERFORM)
     stage.cluster.kill_daemon(ongoing.target)
     await stage.clock.sleep(120)
     stage.cluster.start_daemon(ongoing.target)
@@ -158,7 +150,7 @@ async def test_f043_the_target_host_dies_while_copying_and_the_vm_is_none_the_wo
 ) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    ongoing = await _until_phase(stage, Phase.PERFORM)
+    ongoing = await until_phase(stage, Phase.PERFORM)
     stage.cluster.crash(ongoing.target)
     await stage.clock.sleep(1)
     assert hosts_running(stage, 1) == [H1]
@@ -172,7 +164,7 @@ async def test_f043_the_target_host_dies_while_copying_and_the_vm_is_none_the_wo
 async def test_f041_the_source_host_dies_and_every_vm_is_accounted_for(stage: Stage) -> None:
     await _open(stage, vms=4)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     stage.invariants.hosts_have_died = True
     stage.cluster.crash(H1)
     await stage.clock.sleep(60)
@@ -191,7 +183,7 @@ async def test_f045_cut_off_from_the_source_nothing_is_decided_until_it_answers(
 ) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     stage.cluster.hosts[H1].is_reachable = False
     await stage.clock.sleep(600)
     waiting = await stage.store.operation(operation)
@@ -212,7 +204,7 @@ async def test_f077_a_guest_that_shuts_itself_down_meanwhile_is_said_to_have_don
 ) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     stage.cluster.stop(H1, vm_id(1), Why.SHUTDOWN)
     final = await stage.until_final(operation)
     await stage.invariants.check_final(operation)
@@ -228,7 +220,7 @@ async def test_f088_a_vm_that_somebody_moved_before_its_turn_is_left_where_it_is
 ) -> None:
     await _open(stage, vms=4)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     stage.cluster.hosts[H3].copies[vm_id(4)] = stage.cluster.hosts[H1].copies.pop(vm_id(4))
     final = await stage.until_final(operation)
     await stage.invariants.check_final(operation)
@@ -244,7 +236,7 @@ async def test_f087_a_vm_that_somebody_deleted_is_missed_only_after_looking_ever
 ) -> None:
     await _open(stage, vms=4)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     stage.cluster.remove(H1, vm_id(4))
     step = step_of(await stage.until_final(operation), 4)
     assert (step.state, step.outcome) == (StepState.SKIPPED, Outcome.MISSING)
@@ -255,7 +247,7 @@ async def test_f087_a_vm_that_somebody_deleted_is_missed_only_after_looking_ever
 async def test_f089_somebody_elses_migration_is_waited_for(stage: Stage) -> None:
     await _open(stage, vms=3)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     copy = stage.cluster.copy(H1, vm_id(3))
     assert copy is not None
     copy.job = copy.job.OTHER
@@ -271,7 +263,7 @@ async def test_f089_somebody_elses_migration_is_waited_for(stage: Stage) -> None
 async def test_f090_a_migration_that_somebody_aborts_is_tried_again(stage: Stage) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    ongoing = await _until_phase(stage, Phase.PERFORM)
+    ongoing = await until_phase(stage, Phase.PERFORM)
     ongoing.abort()
     final = await stage.until_final(operation)
     step = step_of(final, 1)
@@ -332,7 +324,7 @@ async def test_l5_one_vm_that_cannot_move_holds_up_no_other(stage: Stage) -> Non
         # The same UUID is on every target behind our back: whoever is asked refuses.
         stage.cluster.hosts[host].memory_mib = 65_536
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     for host in (H2, H3, host_name(4)):
         stage.add_vm(1, 5)
         stage.cluster.put(host, stage.cluster.hosts[H1].copies[vm_id(5)].vm,
@@ -377,7 +369,7 @@ async def test_time_is_over_and_every_vm_is_accounted_for(stage: Stage) -> None:
 async def test_f100_cancel_stop_aborts_what_is_in_flight(stage: Stage) -> None:
     await _open(stage, vms=5)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     await stage.service.cancel(operation, CancelMode.STOP, "me")
     began = stage.clock.monotonic()
     final = await stage.until_final(operation)
@@ -393,7 +385,7 @@ async def test_f100_cancel_stop_aborts_what_is_in_flight(stage: Stage) -> None:
 async def test_f100_cancel_finish_lets_it_arrive(stage: Stage) -> None:
     await _open(stage, vms=5)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     flying = len(stage.cluster.migrations)
     await stage.service.cancel(operation, CancelMode.FINISH, "me")
     final = await stage.until_final(operation)
@@ -406,7 +398,7 @@ async def test_f100_cancel_finish_lets_it_arrive(stage: Stage) -> None:
 async def test_f061_a_vm_that_arrives_although_aborted_counts_as_moved(stage: Stage) -> None:
     await _open(stage, vms=1)
     operation = await enter(stage)
-    await _until_phase(stage, Phase.CONFIRM)
+    await until_phase(stage, Phase.CONFIRM)
     await stage.service.cancel(operation, CancelMode.STOP, "me")
     final = await stage.until_final(operation)
     await stage.invariants.check_final(operation)
@@ -432,7 +424,7 @@ async def test_a_cancelled_exit_leaves_a_guard_that_admits_nobody(stage: Stage) 
     await _open(stage, vms=4)
     await entered(stage)
     asked = await stage.service.exit([H1], ExitOptions(), REQUEST)
-    await _until_phase(stage, Phase.PERFORM)
+    await until_phase(stage, Phase.PERFORM)
     await stage.service.cancel(asked.id, CancelMode.STOP, "me")
     final = await stage.until_final(asked.id)
     await stage.invariants.check_final(asked.id)

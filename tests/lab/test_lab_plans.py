@@ -184,6 +184,7 @@ def test_the_daemon_is_told_of_cluster_datastore_and_hosts() -> None:
         "link_mbit_s": 300,
         "datastores": ["vms"],
         "program": "namespace",
+        "has_other_way_in": True,
         "namespace": "lab/h2",
     }
 

@@ -12,7 +12,7 @@ import pytest
 from furlough.core.states import OperationState
 from tests.simulation.random_evacuation import Run, play
 
-RUNS = int(os.environ.get("FURLOUGH_RUNS", "2000"))
+RUNS = int(os.environ.get("FURLOUGH_RUNS", "1000"))
 FIRST = int(os.environ.get("FURLOUGH_FIRST_SEED", "1"))
 KINDS = {
     "lost_request",

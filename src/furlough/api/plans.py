@@ -8,14 +8,32 @@ from furlough.api.calling import Caller, TheService
 from furlough.api.json_body import StrictRoute
 from furlough.core import inventory_export
 from furlough.core.ids import parse_host_name
+from furlough.core.inventory_file import FORMAT
 from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
 from furlough.wire.requests import CheckBody
 
 router = APIRouter(route_class=StrictRoute)
 
 
-class _InventoryFile(Response):
-    media_type = "application/json"
+_ROWS = {"type": "array", "items": {"type": "object"}}
+_INVENTORY_FILE = {
+    "description": "An inventory file.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["format", "taken_at", "clusters", "hosts", "vms"],
+                "properties": {
+                    "format": {"type": "integer", "const": FORMAT},
+                    "taken_at": {"type": "string", "format": "date-time"},
+                    "clusters": _ROWS,
+                    "hosts": _ROWS,
+                    "vms": _ROWS,
+                },
+            }
+        }
+    },
+}
 
 
 @router.post("/checks")
@@ -32,7 +50,8 @@ async def plan(body: CheckBody, service: TheService, _caller: Caller) -> PlanVie
     return plan_view(await service.plan(hosts, body.options.to_core()))
 
 
-@router.get("/inventory", response_class=_InventoryFile)
+@router.get("/inventory", response_class=Response, responses={200: _INVENTORY_FILE})
 async def inventory(service: TheService, _caller: Caller) -> Response:
     """The facts of all clusters as an inventory file, to plan from without a daemon."""
-    return _InventoryFile(inventory_export.write(await service.inventory()))
+    found = inventory_export.write(await service.inventory())
+    return Response(found, media_type="application/json")

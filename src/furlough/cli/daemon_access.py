@@ -52,14 +52,14 @@ def _follow(client: Client, operation: OperationView, *, json: bool) -> Operatio
 def _say_what_goes_on(which: str | None, *, is_watching: bool) -> None:
     if which is None:
         output.warn(
-            "furlough: interrupted before the daemon answered; it may have accepted the request.\n"
-            "  -> Look: furlough operation list --active"
+            "furlough: interrupted before the daemon answered; it may have accepted the request.",
+            "  -> Look: furlough operation list --active",
         )
     elif is_watching:
         output.warn(
-            f"furlough: stopped watching {which}; it goes on.\n"
-            f"  -> Watch it again: furlough operation watch {which}\n"
-            f"  -> Stop it: furlough operation cancel {which}"
+            f"furlough: stopped watching {which}; it goes on.",
+            f"  -> Watch it again: furlough operation watch {which}",
+            f"  -> Stop it: furlough operation cancel {which}",
         )
 
 

@@ -111,4 +111,4 @@ def _wait_for(process: subprocess.Popen[str], directory: Path) -> Context:
         pause(0.05)
         waited_s += 0.05
     log = (directory / "log").read_text(encoding="utf-8")
-    raise Bug("demo.no_daemon", f"The daemon did not start:\n{log[-2000:]}")
+    raise Bug("demo.no_daemon", f"The daemon did not start: {log[-2000:]}")

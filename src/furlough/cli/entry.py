@@ -46,8 +46,8 @@ def run(command: Callable[[], None]) -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         output.warn(
-            f"furlough: reading or writing failed: {error.strerror or error}{where}.\n"
-            "  -> Look at the file, the disk or the pipe that it was about."
+            f"furlough: reading or writing failed: {error.strerror or error}{where}.",
+            "  -> Look at the file, the disk or the pipe that it was about.",
         )
         _forget_unwritten_output()
         sys.exit(output.FAILED)

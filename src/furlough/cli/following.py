@@ -46,6 +46,7 @@ FOR_A_PERSON = frozenset(
         "migration.stale_target",
         "migration.stray_copy",
         "vm.leave",
+        "vm.stands_still",
         "vm.two_copies",
     }
 )

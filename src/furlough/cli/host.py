@@ -233,7 +233,8 @@ def prepare(name: Name, json: Json = False) -> None:
     else:
         output.warn(
             f"furlough: {name}: furlough-host and its hook are installed, but the hook cannot be "
-            f"relied on: {found.trouble}.\n  -> {found.remedy}"
+            f"relied on: {found.trouble}.",
+            f"  -> {found.remedy}",
         )
     sys.exit(output.DONE if found.is_proven else output.FAILED)
 

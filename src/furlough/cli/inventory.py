@@ -30,8 +30,7 @@ def export(
     with connect() as client:
         found = client.inventory_file()
     if file is None:
-        # In ASCII, which every terminal can show and no name can abuse.
-        output.say(json.dumps(json.loads(found), indent=1))
+        output.print_text(json.dumps(json.loads(found), indent=1))
     else:
         file.write_bytes(found)
         output.warn(f"Written to {file}.")

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from furlough import __version__
-from furlough.cli import cluster, entry, host, inventory, lab, operation, output, vm
+from furlough.cli import cluster, host, inventory, lab, operation, output, vm
 from furlough.errors import Invalid
 
 app = typer.Typer(
@@ -62,6 +62,35 @@ Strict = Annotated[
         "--strict", metavar="CODE", help="A finding that is to forbid entering. Repeat for several."
     ),
 ]
+SomeHosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Hosts, by name.")]
+PlanTargets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target-host", "--target", help="Only these hosts may take VMs. Repeat for several."
+    ),
+]
+FromFile = Annotated[
+    Path | None,
+    typer.Option("--inventory", help="Plan from this inventory file; no daemon is asked."),
+]
+HostsOfFile = Annotated[
+    list[str] | None,
+    typer.Option("--host", help="With --inventory: a host to empty. Repeat for several."),
+]
+MovesOrder = Annotated[
+    Literal["schedule", "memory"],
+    typer.Option(
+        "--order",
+        help="With --inventory: schedule fills the links; memory: the largest go first.",
+    ),
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="With --inventory: have the plan checked independently.")
+]
+Page = Annotated[
+    Path | None,
+    typer.Option("--html", help="With --inventory: write a page with pictures to this file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the operation to its end.")]
 Timeout = Annotated[
@@ -82,11 +111,6 @@ Listen = Annotated[
     str | None,
     typer.Option("--listen", help="ADDRESS:PORT to listen on (loopback); port 0 for any."),
 ]
-
-
-def main() -> None:
-    """Run the command line; every error ends in its exit code, never in a traceback."""
-    entry.run(lambda: app(prog_name="furlough"))
 
 
 @app.command()
@@ -214,44 +238,17 @@ def _enter_options(
 
 @app.command()
 def plan(
-    hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="HOST", help="Hosts, by name.")
-    ] = None,
-    target_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target-host",
-            "--target",
-            help="Only these hosts may take VMs. Repeat for several.",
-        ),
-    ] = None,
+    hosts: SomeHosts = None,
+    target_host: PlanTargets = None,
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
     reason: Reason = "",
-    inventory: Annotated[
-        Path | None,
-        typer.Option("--inventory", help="Plan from this inventory file; no daemon is asked."),
-    ] = None,
-    host: Annotated[
-        list[str] | None,
-        typer.Option("--host", help="With --inventory: a host to empty. Repeat for several."),
-    ] = None,
-    order: Annotated[
-        Literal["schedule", "memory"],
-        typer.Option(
-            "--order",
-            help="With --inventory: schedule fills the links; memory: most memory goes first.",
-        ),
-    ] = "schedule",
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="With --inventory: have the plan checked independently."),
-    ] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", help="With --inventory: write a page with pictures to this file."),
-    ] = None,
+    inventory: FromFile = None,
+    host: HostsOfFile = None,
+    order: MovesOrder = "schedule",
+    verify: Verify = False,
+    html: Page = None,
     json: Json = False,
 ) -> None:
     """Dry run: which VM would go where, in which order, how long. Changes nothing.

@@ -58,7 +58,7 @@ def complain(error: FurloughError) -> None:
             lines += [f"  {one['code']}: {one['message']}", f"    -> {one['remedy']}"]
     if error.remedy:
         lines.append(f"  -> {error.remedy}")
-    warn("\n".join(lines))
+    warn(*lines)
 
 
 def _is_blocker(finding: object) -> bool:
@@ -87,20 +87,25 @@ def seconds(text: str) -> float:
 
 
 def say(text: str = "") -> None:
-    """A line for a person."""
+    """One line for a person, whatever is in the text."""
     print(printable(text), flush=True)  # noqa: T201
 
 
-def warn(text: str) -> None:
-    """A line for a person, beside what the command prints."""
-    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+def warn(*lines: str) -> None:
+    """Lines for a person, beside what the command prints."""
+    text = "\n".join(printable(line) for line in lines)
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def printable(text: str) -> str:
-    """The text with control characters shown, not obeyed: names are chosen by strangers."""
-    if text.replace("\n", "").isprintable():
+    """The text on one line, with control characters shown, not obeyed: names are chosen by
+    strangers, and one with a line break in it could forge a line of ours."""
+    if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return "".join(char if char.isprintable() else _SHOWN.get(char, "?") for char in text)
+
+
+_SHOWN = {"\n": " "}
 
 
 def print_json(shape: BaseModel | Sequence[BaseModel]) -> None:
@@ -109,7 +114,12 @@ def print_json(shape: BaseModel | Sequence[BaseModel]) -> None:
         found: Any = [one.model_dump(mode="json") for one in shape]
     else:
         found = shape.model_dump(mode="json")
-    say(json.dumps(found, indent=2))
+    print_text(json.dumps(found, indent=2))
+
+
+def print_text(text: str) -> None:
+    """Lines for programs, in ASCII: what every terminal can show and no name can abuse."""
+    print(text, flush=True)  # noqa: T201
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -134,7 +144,7 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 
 def _plain(cell: object) -> str:
-    return "-" if cell is None else printable(str(cell).replace("\n", " "))
+    return "-" if cell is None else printable(str(cell))
 
 
 def mib(value: float) -> str:

@@ -94,7 +94,7 @@ def plan_offline(request: Request) -> int:
         output.warn(f"Written to {request.html}.")
     if request.json:
         checked = {} if broken is None else {"violations": broken}
-        output.say(json.dumps({**plan.content(), **checked}, indent=1))
+        output.print_text(json.dumps({**plan.content(), **checked}, indent=1))
     else:
         _print_plan(plan)
         _print_violations(broken)
@@ -103,8 +103,8 @@ def plan_offline(request: Request) -> int:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Without a search for cycles among all these values, which have none and stay: that took a
-    quarter of the time. They are left out of later searches too, also of that at the end."""
+    """Without a search for cycles among all these values, which have none and stay. They are left
+    out of later searches too, also of that at the end of the process."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -230,7 +230,7 @@ def print_difference(before: Path, after: Path, *, as_json: bool) -> None:
 
     found = changes(_plan_in(before), _plan_in(after), (str(before), str(after)))
     if as_json:
-        output.say(json.dumps([_change_content(one) for one in found], indent=1))
+        output.print_text(json.dumps([_change_content(one) for one in found], indent=1))
     elif found:
         output.print_table(
             ("vm", "uuid", "before", "after"),

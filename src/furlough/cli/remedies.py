@@ -43,7 +43,7 @@ def _carry_out(client: Client, asks: Mapping[str, Ask], code: str, *, is_sure: b
             what = f"no finding {code} that could be mended" if code else "nothing to be put back"
             output.warn(f"{host}: {what}.")
         for one in found:
-            output.warn(f"{host}: {one.what}\n  {one.undo}")
+            output.warn(f"{host}: {one.what}", f"  {one.undo}")
     changing = [host for host, found in wanted.items() if found]
     if not changing:
         return output.DONE
@@ -58,14 +58,14 @@ def _ask_person() -> int | None:
     """None where a person at the terminal says yes; else the exit code."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         output.warn(
-            "furlough: nothing was changed: nobody is here to say yes.\n"
-            "  -> Say it beforehand: --yes"
+            "furlough: nothing was changed: nobody is here to say yes.",
+            "  -> Say it beforehand: --yes",
         )
         return output.NEEDS_PERSON
     print("Do this? [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return None
-    output.warn("furlough: nothing was changed.\n  -> Say yes to change it.")
+    output.warn("furlough: nothing was changed.", "  -> Say yes to change it.")
     return output.CANCELLED
 
 

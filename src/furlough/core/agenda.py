@@ -129,12 +129,13 @@ def _closing_steps(operation: Operation) -> Iterator[PlannedStep]:
 
 def _unlocked(operation: Operation) -> Iterator[Step]:
     """Pending steps whose host has no unfinished step of an earlier wave, in plan order."""
+    still_open = [step for step in operation.steps if not step.is_final]
     open_wave: dict[HostName, int] = {}
-    for step in operation.steps:
-        if not step.is_final:
-            host, wave = step.planned.host, step.planned.wave
-            open_wave[host] = min(open_wave.get(host, wave), wave)
-    for step in operation.steps:
+    for step in still_open:
+        host, wave = step.planned.host, step.planned.wave
+        if wave < open_wave.get(host, wave + 1):
+            open_wave[host] = wave
+    for step in still_open:
         if step.state is StepState.PENDING and step.planned.wave == open_wave[step.planned.host]:
             yield step
 

@@ -36,6 +36,14 @@ class Why(StrEnum):
     CRASHED = "crashed"
     FAILED = "failed"
     SAVED = "saved"
+    ASLEEP = "asleep"
+
+
+_STANDSTILLS = {
+    Why.IO_ERROR: "an I/O error has stopped it",
+    Why.CRASHED: "it has crashed",
+    Why.ASLEEP: "its guest sleeps",
+}
 
 
 class Job(StrEnum):
@@ -70,6 +78,12 @@ class Look:
     def is_here(self) -> bool:
         """Whether anything of the VM is active on this host."""
         return self.has_process or self.presence in (Presence.PAUSED, Presence.RUNNING)
+
+    @property
+    def standstill(self) -> str:
+        """Why the CPUs of a VM stand still, in words; empty if they run, or if somebody paused
+        it. Moved, such a VM would be no better, and harder to mend."""
+        return _STANDSTILLS.get(self.why, "") if self.presence is Presence.PAUSED else ""
 
     @property
     def facts(self) -> tuple[object, ...]:

@@ -18,7 +18,8 @@ MOST_ROWS = 400
 _SVG = "http://www.w3.org/2000/svg"
 _ROW, _BAR, _NAMES, _WIDTH, _TOP = 22, 7, 190, 620, 30
 _FONT = "font: 12px sans-serif"
-_INK, _PALE, _GRID = "#222222", "#b8c0cc", "#d8dce2"
+_INK, _PAPER, _PALE, _GRID = "#222222", "#ffffff", "#6b7686", "#d8dce2"
+_EARLY = 0.6
 _AFTER, _EMPTIED, _OVER = "#1f6fb2", "#8a5a00", "#b3261e"
 # Moves out of one host have one colour; told apart by position and label too.
 _COLOURS = ("#1f6fb2", "#8a5a00", "#2e7d4f", "#7a3b9c", "#a8456b", "#4b6173")
@@ -93,12 +94,18 @@ def _step_row(picture: etree._Element, row: int, step: Step, length_s: float, co
     )
     span = (step.start_s / length_s, step.end_s / length_s)
     _bar(picture, span, top, colour, words, height=2 * _BAR)
-    label = f"{step.source} → {step.target}"
-    # Where the bar ends far to the right its label stands before it.
-    if span[1] < 0.6:
-        _text(picture, _NAMES + span[1] * _WIDTH + 6, top + 12, label)
+    _label(picture, span, top + 12, f"{step.source} → {step.target}")
+
+
+def _label(picture: etree._Element, span: tuple[float, float], y: float, words: str) -> None:
+    """Behind a bar that ends early, before one that starts late, and else inside."""
+    left, right = (_NAMES + share * _WIDTH for share in span)
+    if span[1] < _EARLY:
+        _text(picture, right + 6, y, words)
+    elif span[0] > 1 - _EARLY:
+        _text(picture, left - 6, y, words, anchor="end")
     else:
-        _text(picture, _NAMES + span[0] * _WIDTH - 6, top + 12, label, anchor="end")
+        _text(picture, left + 6, y, words, colour=_PAPER)
 
 
 def _colour(step: Step, leaving: Sequence[str]) -> str:
@@ -161,12 +168,18 @@ def _bar(
 
 
 def _text(
-    picture: etree._Element, x: float, y: float, words: str, *, anchor: str = "start"
+    picture: etree._Element,
+    x: float,
+    y: float,
+    words: str,
+    *,
+    anchor: str = "start",
+    colour: str = _INK,
 ) -> None:
     text = etree.SubElement(picture, f"{{{_SVG}}}text")
     text.set("x", f"{x:.1f}")
     text.set("y", f"{y:.1f}")
-    text.set("fill", _INK)
+    text.set("fill", colour)
     text.set("text-anchor", anchor)
     text.text = shown(words)
 

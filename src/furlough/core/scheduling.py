@@ -190,6 +190,8 @@ class _Run:
         self._detours: set[int] = set()
         self._onward: dict[int, Job] = {}
         self._company = _Company(terms)
+        # One host of each cluster that anybody leaves.
+        self._one_of_each = {sites.clusters[job.source]: job.source for job in jobs}.values()
         for job in sorted(jobs, key=_rank):
             self._enqueue(job)
 
@@ -202,7 +204,7 @@ class _Run:
 
     def begin_all(self) -> None:
         """Start whatever may start now; park somebody where otherwise nothing would ever move."""
-        while self._begin_some():
+        while not self._is_full() and self._begin_some():
             pass
         if not self.links.is_busy:
             self._park_one()
@@ -240,17 +242,23 @@ class _Run:
             queues = [sorted(self.waiting_jobs(), key=_rank)]
         else:
             # Asked first, since most hosts have all they can send in flight most of the time.
-            free = [one for one in self._waiting if self._has_slot(one) and self._may_send(one)]
+            free = [one for one in self._waiting if self._may_send(one)]
             sources = sorted(free, key=lambda one: (*self._urgency(one), one))
             queues = [self._waiting[source] for source in sources]
         has_begun = False
         for queue in queues:
+            if self._is_full():
+                break
             job = self._next_of(queue)
             if job is not None:
                 self._dequeue(job)
                 self._begin(job, is_detour=False)
                 has_begun = True
         return has_begun
+
+    def _is_full(self) -> bool:
+        """Whether every cluster has as many in flight as it may have."""
+        return not any(map(self._has_slot, self._one_of_each))
 
     def _next_of(self, queue: Sequence[Job]) -> Job | None:
         """The first of these that may begin. Where all leave one host and that may send no more by

@@ -71,10 +71,8 @@ def _home(board: Board, vm: int) -> str:
 
 
 def _sentence(one: Unplaced) -> str:
-    """How many hosts there are for each cause."""
+    """How many hosts there are for each cause, its own host among them."""
     counts = sorted(one.histogram.items(), key=lambda entry: -entry[1])
-    if not counts:
-        return "its cluster has no other host, or no way was found to make room"
     return "no host can take it: " + ", ".join(
         f"{count} {_SHORT[cause]}" for cause, count in counts
     )

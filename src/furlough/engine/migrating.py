@@ -103,6 +103,9 @@ class Migration:
                 await self._wait("host.silent", f"{self._source} does not answer")
             elif source_look.job is not Job.NONE:
                 await self._wait("vm.busy", f"another job has {self._step.planned.vm_name}")
+            elif source_look.standstill:
+                name, words = self._step.planned.vm_name, source_look.standstill
+                await self._wait("vm.stands_still", f"a person to mend VM {name}: {words}")
             else:
                 await self._wait("", "")
                 return await self._judge(source_look, target_look)
@@ -220,7 +223,7 @@ class Migration:
             was_paused=attempt.was_paused,
             acts=frozenset(self._step.acts),
         )
-        voice = Voice(announce=self._announce, wait=self._wait, follow=self._follow)
+        voice = Voice(announce=self._announce, wait=self._wait_named, follow=self._follow)
         settled = await self._work.settler.settle(dispute, trail, voice)
         self._work.board.put(self._ledger.operation.id, self._number, None)
         if settled.conclusion is Conclusion.MOVED:
@@ -329,6 +332,10 @@ class Migration:
 
     async def _wait(self, code: str, words: str) -> None:
         await self._ledger.wait(self._number, code, words)
+
+    async def _wait_named(self, ruled: str, words: str) -> None:
+        """What a settling says of "it", with the name that people know it by."""
+        await self._wait(ruled, f"VM {self._step.planned.vm_name}: {words}" if ruled else "")
 
     async def _follow(self) -> None:
         try:

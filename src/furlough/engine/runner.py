@@ -202,8 +202,9 @@ class Runner:
 
     def _adopt(self, tasks: asyncio.TaskGroup) -> None:
         for step in self._ledger.operation.steps:
-            is_ours = step.number in self._active or step.number in self._aside
-            if step.state is StepState.STARTED and not is_ours:
+            if step.state is not StepState.STARTED:
+                continue
+            if step.number not in self._active and step.number not in self._aside:
                 executor = self._executor(step)
                 self._run(tasks, step, executor, executor.adopt)
 
@@ -235,12 +236,12 @@ class Runner:
         flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
         full: set[HostName] = set()
         for step in steps:
+            if step.planned.source in full and step.method is Method.LIVE:
+                continue  # Hundreds may wait behind one source: it is counted once.
             if step.number in self._active or step.number in self._aside:
                 continue
             if self._resting.get(step.number, 0.0) > now:
                 continue
-            if step.method is Method.LIVE and step.planned.source in full:
-                continue  # Hundreds may wait behind one source: it is counted once.
             flight = self._flight_of(step)
             if flight is not None:
                 limits = self._limits.get(flight.cluster, Limits())

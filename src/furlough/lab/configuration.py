@@ -99,5 +99,6 @@ migration_address = "{host.address}"
 link_mbit_s = {blueprint.options.rate_mbit_s or UNLIMITED_MBIT_S}
 datastores = ["vms"]
 program = "namespace"
+has_other_way_in = true
 namespace = "{blueprint.name}/{host.name}"
 """

@@ -75,11 +75,12 @@ def vm_id(number: int) -> VmId:
 def plain_vm(number: int, **traits: object) -> SimVm:
     """A VM that any host of the stage could run."""
     defaults: dict[str, object] = {
+        "name": f"vm{number}",
         "memory_mib": 2048,
         "disks": (Disk(target="vda", source=f"vm{number}.img", datastore=DATASTORE),),
         "nics": (Nic(network=NETWORK),),
     }
-    return SimVm(id=vm_id(number), name=f"vm{number}", **{**defaults, **traits})  # type: ignore[arg-type]
+    return SimVm(id=vm_id(number), **{**defaults, **traits})  # type: ignore[arg-type]
 
 
 @dataclass(kw_only=True)

@@ -109,7 +109,9 @@ class SimHost:
     controller's packets get there and back. `has_guard`: furlough-host answers; `has_hook`: its
     hook is installed; `sees_hook`: the daemon knows of it, which it does from its next start on;
     `guard_trouble`: what stands against relying on it. `refusals`: VMs that its hypervisor would
-    not run, and why; `lost_files`: paths at which there is nothing any more.
+    not run, and why; `lost_files`: paths at which there is nothing any more; `lost_datastores`:
+    what of its storage it reaches no longer; `migration_ports`: how many incoming migrations its
+    daemon has ports for.
     """
 
     name: HostName
@@ -140,6 +142,8 @@ class SimHost:
     provisioning: list[str] = field(default_factory=list)
     copies: dict[VmId, Copy] = field(default_factory=dict)
     lost_files: set[str] = field(default_factory=set)
+    lost_datastores: set[str] = field(default_factory=set)
+    migration_ports: int = 64
 
     @property
     def boot_id(self) -> str:
@@ -228,6 +232,26 @@ class SimCluster:
         copy.has_process = presence in (Presence.RUNNING, Presence.PAUSED)
         copy.has_run = copy.has_run or presence is Presence.RUNNING
         self.changed()
+
+    def let_run(self, host: HostName, copy: Copy, why: Why) -> None:
+        """Its CPUs start, and stop at once where its host does not reach its storage."""
+        if self.lost_disk(host, copy.vm):
+            self.set_presence(copy, Presence.PAUSED, Why.IO_ERROR)
+        else:
+            self.set_presence(copy, Presence.RUNNING, why)
+
+    def lost_disk(self, host: HostName, vm: SimVm) -> str:
+        """A disk of a VM that a host does not reach any more; empty if it reaches all."""
+        lost = self.hosts[host].lost_datastores
+        return next((disk.source for disk in vm.disks if disk.datastore in lost), "")
+
+    def lose_storage(self, host: HostName, datastore: str) -> None:
+        """A host reaches a datastore no longer: what runs there on it stands still."""
+        machine = self.hosts[host]
+        machine.lost_datastores.add(datastore)
+        for copy in list(machine.copies.values()):
+            if copy.presence is Presence.RUNNING and self.lost_disk(host, copy.vm):
+                self.set_presence(copy, Presence.PAUSED, Why.IO_ERROR)
 
     def stop(self, host: HostName, vm: VmId, why: Why) -> None:
         """The process of a copy ends; a VM without a definition is gone with it."""

@@ -84,6 +84,8 @@ def vm_of(copy: Copy, host: HostName) -> Vm:
 def _power_of(copy: Copy) -> Power:
     if copy.has_process and copy.presence is Presence.PAUSED and copy.why in _ERRORS:
         return Power.ERROR
+    if copy.presence is Presence.PAUSED and copy.why is Why.ASLEEP:
+        return Power.SUSPENDED
     return _POWER[copy.presence]
 
 

@@ -96,6 +96,7 @@ def _enrolment(names: list[HostName]) -> Enrolment:
                 transport=Transport.LOCAL,
                 datastores=("ssd",),
                 link_mbit_s=25_000,
+                has_other_way_in=True,
             )
             for number, name in enumerate(names)
         ],

@@ -194,7 +194,7 @@ class SimHypervisor:
             others = [name for name in self._cluster.running_on(vm) if name != host]
             if others and self._cluster.is_locked(copy.vm):
                 raise Refused("hypervisor.failed", 'Failed to get "write" lock')
-            self._cluster.set_presence(copy, Presence.RUNNING, Why.UNKNOWN)
+            self._cluster.let_run(host, copy, Why.UNKNOWN)
 
         await self._faults.call(act)
 

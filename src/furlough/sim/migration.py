@@ -15,7 +15,7 @@ from furlough.core.looks import Job, Presence, Why
 from furlough.core.plan import Handover
 from furlough.errors import Bug, FurloughError, Refused, Unreachable
 from furlough.ports import MigrationOrder, MigrationReport, Progress
-from furlough.sim.cluster import Copy, SimCluster
+from furlough.sim.cluster import Copy, SimCluster, SimHost
 from furlough.sim.wire import Flow
 
 DOWNTIME_LIMIT_S = 0.3
@@ -79,6 +79,8 @@ class SimMigration:
             raise Refused("vm.changed", f"{self.source} does not know the VM.")
         if not copy.has_process:
             raise Refused("hypervisor.failed", "domain is not running")
+        if copy.job is Job.OTHER:
+            raise Refused("hypervisor.busy", "cannot acquire state change lock")
         if copy.job is not Job.NONE:
             raise Refused("hypervisor.failed", "another migration job is already running")
         if copy.vm.snapshots:
@@ -146,6 +148,7 @@ class SimMigration:
         known = target.copies.get(self._vm.id)
         if known is not None and known.has_process:
             raise Refused("hypervisor.failed", "domain is already active")
+        self._check_resources(target)
         self._target_copy = Copy(
             vm=self._vm,
             presence=Presence.PAUSED,
@@ -164,6 +167,14 @@ class SimMigration:
         target.copies[self._vm.id] = self._target_copy
         self._cluster.changed()
         await self._cluster.clock.sleep(self._timing.set_up_s / 2)
+
+    def _check_resources(self, target: SimHost) -> None:
+        """What only the target's own emulator finds out: its storage, and a port to listen on."""
+        if disk := self._cluster.lost_disk(self.target, self._vm):
+            raise Refused("hypervisor.failed", f"Cannot access storage file {disk!r}")
+        arriving = sum(one.job is Job.INCOMING for one in target.copies.values())
+        if arriving >= target.migration_ports:
+            raise Refused("hypervisor.busy", "Unable to find an unused port in range 'migration'")
 
     async def _perform(self) -> None:
         """Pre-copy in rounds until the rest fits into the downtime limit."""
@@ -203,7 +214,7 @@ class SimMigration:
         copy.is_persistent = self.order.carries_definition
         copy.job = Job.NONE
         if self._was_running and self.order.handover is Handover.NORMAL:
-            self._cluster.set_presence(copy, Presence.RUNNING, Why.MIGRATED)
+            self._cluster.let_run(self.target, copy, Why.MIGRATED)
         else:
             self._cluster.set_presence(copy, Presence.PAUSED, Why.USER)
         self._downtime_ms = round(1000 * (self._cluster.clock.monotonic() - self._stopped_at))

@@ -114,11 +114,13 @@ def check_idle(connection: Connection, name: HostName) -> None:
             remedy=f"Wait for it or cancel it: furlough operation cancel {standing.operation}.",
             operation=standing.operation,
         )
-    if reading.read_reservations(connection, [name]) or reading.has_work(connection, name):
+    busy_with = reading.work_of(connection, name)
+    if busy_with is not None:
         raise Conflict(
             "host.busy",
-            f"Host {name} takes part in an operation that is not over.",
-            remedy="Wait for that operation: furlough operation list.",
+            f"Host {name} takes part in operation {busy_with}, which is not over.",
+            remedy=f"Wait for it or cancel it: furlough operation cancel {busy_with}.",
+            operation=busy_with,
         )
     if standing.mode is not HostMode.AVAILABLE:
         raise Conflict(

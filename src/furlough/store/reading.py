@@ -208,12 +208,12 @@ def read_vm_owners(connection: Connection, vms: Sequence[VmId]) -> dict[VmId, Op
     return {VmId(row.vm): operation_id(row.operation) for row in rows}
 
 
-def has_work(connection: Connection, name: HostName) -> bool:
-    """Whether an operation that is not over is about this host, or has a step from it or to it
-    that is still to be done."""
+def work_of(connection: Connection, name: HostName) -> OperationId | None:
+    """The oldest operation that is not over and is about this host, holds room on it, or has a
+    step from it or to it that is still to be done."""
     steps = (
-        select(step.c.number)
-        .join(operation, operation.c.number == step.c.operation)
+        select(operation.c.number)
+        .join(step, operation.c.number == step.c.operation)
         .where(
             operation.c.is_final.is_(False),
             step.c.state.in_([StepState.PENDING.value, StepState.STARTED.value]),
@@ -225,7 +225,9 @@ def has_work(connection: Connection, name: HostName) -> bool:
         .join(operation_host)
         .where(operation.c.is_final.is_(False), operation_host.c.host == name)
     )
-    return any(connection.execute(query.limit(1)).first() for query in (steps, operations))
+    found = {row.number for query in (steps, operations) for row in connection.execute(query)}
+    held = {number_of(one.operation) for one in read_reservations(connection, [name])}
+    return operation_id(min(found | held)) if found or held else None
 
 
 def read_flights(connection: Connection, *, but_of: OperationId | None = None) -> list[Flight]:

@@ -270,12 +270,11 @@ def _write_rows(connection: Connection, before: Operation | None, after: Operati
         values["roster"] = codec.ROSTER.text(after.roster)
     connection.execute(_CHANGED_OPERATION, values)
     known = () if before is None else before.steps
-    for index, step in enumerate(after.steps):
-        if index >= len(known):
-            connection.execute(_NEW_STEP, _step_values(number, step))
-        elif step is not known[index]:
-            wanted = {"wanted": number, "wanted_step": step.number}
-            connection.execute(_CHANGED_STEP, {**_step_values(number, step), **wanted})
+    for step in [new for old, new in zip(known, after.steps, strict=False) if new is not old]:
+        wanted = {"wanted": number, "wanted_step": step.number}
+        connection.execute(_CHANGED_STEP, {**_step_values(number, step), **wanted})
+    for step in after.steps[len(known) :]:
+        connection.execute(_NEW_STEP, _step_values(number, step))
 
 
 def _step_values(operation: int, step: Step) -> Mapping[str, object]:

@@ -13,7 +13,7 @@ from furlough.lab.patience import unix_now
 from tests.lab.adversary import define, forget, original_xml, refusal_of
 from tests.lab.fleet import Fleet
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 OUR_LINE = "furlough: refused, host is kept empty by operation"
 GUEST = "intruder"
@@ -49,6 +49,7 @@ def shown(fleet: Fleet, host: str = "h1") -> Any:
     return fleet.furlough("host", "show", host, "--json").json
 
 
+@pytest.mark.lab
 def test_nothing_gets_onto_the_host_and_after_it_everything_works_as_before(kept: Fleet) -> None:
     host, h2 = kept.lab.host("h1"), kept.lab.host("h2")
     path = host.directory / "witness" / f"{GUEST}.xml"
@@ -117,6 +118,7 @@ def test_f117_a_daemon_that_starts_again_while_the_host_is_emptied_kills_nobody(
     fleet.check_witness(since, {})
 
 
+@pytest.mark.lab
 def test_f086_a_vm_that_appears_in_maintenance_is_told_at_once_and_forbids_power(
     kept: Fleet,
 ) -> None:
@@ -145,6 +147,7 @@ def test_f086_a_vm_that_appears_in_maintenance_is_told_at_once_and_forbids_power
     kept.wait_until(lambda: shown(kept)["guard"] == "raised", "the proof", timeout_s=90)
 
 
+@pytest.mark.lab
 def test_f053_a_host_that_reboots_in_maintenance_comes_back_empty_and_guarded(kept: Fleet) -> None:
     host = kept.lab.host("h1")
     boot = host.run("cat", "/proc/sys/kernel/random/boot_id")

@@ -26,7 +26,7 @@ from tests.lab.adversary import (
 from tests.lab.conftest import driven, own_name
 from tests.lab.fleet import Fleet
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,7 @@ def findings_by_vm(report: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.lab
 def test_f073_every_obstacle_is_named_and_nothing_moves(fleet: Fleet) -> None:
     with obstacles(fleet) as expected:
         before = fleet.running()
@@ -144,6 +145,7 @@ def test_a_group_waits_for_a_member_that_is_migrating(fleet: Fleet) -> None:
             fleet.check(fleet.furlough("vm", "set", vm, "--unset", "affinity_group"))
 
 
+@pytest.mark.lab
 def test_those_that_cannot_move_are_shut_down_by_consent_and_exactly_those_start_again(
     fleet: Fleet,
 ) -> None:

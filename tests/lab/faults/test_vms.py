@@ -185,7 +185,6 @@ def test_f089_a_vm_that_somebody_migrates_now_is_waited_for(fleet: Fleet) -> Non
     assert {len(hosts) for hosts in fleet.running().values()} == {1}
 
 
-@pytest.mark.lab
 def test_f090_a_migration_that_somebody_aborts_is_tried_again(fleet: Fleet) -> None:
     h1, since = fleet.lab.host("h1"), unix_now()
     h1.set_rate(60)
@@ -219,7 +218,6 @@ def test_f051_a_host_that_answers_as_another_is_no_target(fleet: Fleet) -> None:
     assert fleet.furlough("host", "show", "h2", "--json").json["reachability"] == "connected"
 
 
-@pytest.mark.lab
 def test_f085_a_start_under_way_when_the_guard_is_raised_delays_maintenance(fleet: Fleet) -> None:
     host = fleet.lab.host("h1")
     host.virsh("shutdown", "vm4")

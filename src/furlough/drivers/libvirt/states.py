@@ -76,6 +76,8 @@ def why_of(state: int, reason: int) -> Why:
     """Why it is so."""
     if state == libvirt.VIR_DOMAIN_CRASHED:
         return Why.CRASHED
+    if state == libvirt.VIR_DOMAIN_PMSUSPENDED:
+        return Why.ASLEEP
     return _WHY.get((state, reason), Why.UNKNOWN)
 
 
