@@ -436,8 +436,9 @@ def test_a_vm_that_had_no_room_at_home_stays_on_record() -> None:
         a_vm(1, host=H2, power=Power.SUSPENDED),
         a_vm(1, host=H2, power=Power.ERROR),
         a_vm(1, host=H2, busy_with="a backup"),
+        replace(a_vm(1, host=H2), hindrances=("it was brought here paused",)),
     ],
-    ids=["asleep", "in error", "busy"],
+    ids=["asleep", "in error", "busy", "hindered"],
 )
 def test_a_vm_that_cannot_move_now_stays_and_the_reason_says_so(vm: Vm) -> None:
     ((homecoming, _, _),) = _judged([vm], _away(1))
