@@ -274,7 +274,12 @@ async def test_f080_a_guest_that_falls_asleep_before_its_turn_is_waited_for(stag
 # --- very many, and very large -------------------------------------------------------------------
 
 
-@story(lambda: Setting(hosts=5, memory_mib=4 * 1024 * 1024, link_mbit_s=25_000))
+def huge() -> Setting:
+    """Hosts that hold a thousand VMs. With locks, so that each move has two entries, not three."""
+    return Setting(hosts=5, memory_mib=4 * 1024 * 1024, link_mbit_s=25_000, is_locked=True)
+
+
+@story(huge)
 async def test_f083_a_thousand_vms_and_one_of_a_tebibyte_leave_one_host(stage: Stage) -> None:
     """In bounded time, with progress all the way, few entries per VM, limits and room kept."""
     for machine in stage.cluster.hosts.values():
@@ -293,8 +298,8 @@ async def test_f083_a_thousand_vms_and_one_of_a_tebibyte_leave_one_host(stage: S
     assert (found.state, outcomes(found)) == (SUCCEEDED, {Outcome.MOVED: 1000})
     assert await mode_of(stage) is HostMode.MAINTENANCE
     assert all(earlier < later for earlier, later in pairwise(done)), done
-    # A start and an end of each step, the end of the handover where it is held, and a few more.
-    assert found.events < 4 * len(found.steps) + 20
+    # A start and an end of each step, and a few more: what we keep grows with the VMs, not faster.
+    assert found.events < 2 * len(found.steps) + 20
     assert len(account(found, await stage.service.inventory())) == 1000
 
 

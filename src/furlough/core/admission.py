@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from furlough.core.capacity import NOTHING, Load, Reservation, limit_of, used_by
+from furlough.core.capacity import Load, Reservation, limit_of, used_by
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.plan import OperationKind
@@ -167,7 +167,10 @@ def check_room(
         for one in reservations
         if one.host == target and one.vm != vm and one.vm not in room.seen
     }
-    free = room.free - sum(held.values(), NOTHING)
+    free = room.free - Load(
+        memory_mib=sum(load.memory_mib for load in held.values()),
+        vcpus=sum(load.vcpus for load in held.values()),
+    )
     if vm not in room.seen and not load.fits_in(free):
         raise Refused(
             "target.no_room",

@@ -18,6 +18,7 @@ from furlough.core.states import HostMode, OperationState, StepState
 
 # Steps of this wave and later run even when the operation is being cancelled.
 CLOSING_WAVE = 10
+_PENDING, _STARTED = StepState.PENDING, StepState.STARTED
 # What takes a VM off its host by stopping it; what brings one back, and how that ends.
 _STOPS = frozenset({Method.SHUT_DOWN, Method.SUSPEND})
 _RETURNS = frozenset({Method.LIVE, Method.START, Method.INSERT})
@@ -129,7 +130,10 @@ def _closing_steps(operation: Operation) -> Iterator[PlannedStep]:
 
 def _unlocked(operation: Operation) -> Iterator[Step]:
     """Pending steps whose host has no unfinished step of an earlier wave, in plan order."""
-    still_open = [step for step in operation.steps if not step.is_final]
+    # Asked after every event, of every step: the states are compared as they are.
+    still_open = [
+        step for step in operation.steps if step.state is _PENDING or step.state is _STARTED
+    ]
     open_wave: dict[HostName, int] = {}
     for step in still_open:
         host, wave = step.planned.host, step.planned.wave

@@ -91,7 +91,6 @@ _BEGUN = {
     Method.LIVE: "migrating from {source} to {target}",
     Method.START: "starting",
     Method.SHUT_DOWN: "its guest is being shut down",
-    Method.SUSPEND: "being suspended",
     Method.SUSPEND: "being suspended to disk",
     Method.POWER_OFF: "being powered off",
     Method.EJECT: "a medium is taken out of its drive",

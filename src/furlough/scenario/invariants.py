@@ -20,7 +20,6 @@ from furlough.core.capacity import used_on
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.journal import fold
-from furlough.core.looks import Presence
 from furlough.core.operation import Operation, Outcome, RosterEntry
 from furlough.core.plan import OperationKind
 from furlough.core.policy import Limits
@@ -58,11 +57,14 @@ class Invariants:
 
     def _check_copies(self) -> None:
         seen: set[VmId] = set()
+        twice: set[VmId] = set()
         for host in self._cluster.hosts.values():
-            running = {vm for vm, copy in host.copies.items() if copy.presence is Presence.RUNNING}
-            for vm in seen & running:
-                self._violated(f"S1: {vm} runs on {self._cluster.running_on(vm)}")
-            seen |= running
+            twice |= seen.intersection(host.copies)
+            seen.update(host.copies)
+        for vm in twice:
+            running = self._cluster.running_on(vm)
+            if len(running) > 1:
+                self._violated(f"S1: {vm} runs on {running}")
 
     async def after_commit(self, operation: Operation) -> None:
         """S3."""

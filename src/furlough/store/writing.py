@@ -27,7 +27,7 @@ from furlough.core.admission import (
     check_vms_free,
     has_slot,
 )
-from furlough.core.capacity import NOTHING, Load
+from furlough.core.capacity import NOTHING, Load, Reservation
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
 from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import (
@@ -134,6 +134,7 @@ def _check_acceptance(
 def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: Terms) -> None:
     """`Refused` where there is no room for all of these on the first of their targets."""
     taken: dict[HostName, Load] = {}
+    held: dict[HostName, list[Reservation]] = {}
     for step in steps:
         for target in step.targets[:1]:
             if step.vm is None:
@@ -141,8 +142,9 @@ def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: T
             # Room is looked at with what these very steps take there before.
             room = terms.rooms.get(target, _UNLIMITED)
             room = replace(room, free=room.free - taken.get(target, NOTHING))
-            held = reading.read_reservations(connection, [target])
-            check_room(step.vm, target, step.load, room, held)
+            if target not in held:
+                held[target] = reading.read_reservations(connection, [target])
+            check_room(step.vm, target, step.load, room, held[target])
             taken[target] = taken.get(target, NOTHING) + step.load
 
 
