@@ -157,6 +157,7 @@ async def test_a_vm_that_is_off_or_has_no_definition_has_its_policy_too(ground: 
 @story
 async def test_a_medium_is_taken_out_of_a_running_vm_and_put_back(ground: Ground) -> None:
     ground.remake(Trait.DRIVE)
+    await ground.boot()  # A firmware that looks for a system to boot closes every tray again.
     before = (await facts(ground)).disks
     (medium,) = [disk for disk in before if disk.kind is DiskKind.CDROM]
     assert (medium.target, medium.source, medium.is_writable) == (DRIVE, MEDIUM, False)
@@ -173,6 +174,7 @@ async def test_a_medium_is_taken_out_of_a_running_vm_and_put_back(ground: Ground
 @story
 async def test_a_drive_that_was_emptied_travels_empty_and_stays_so(ground: Ground) -> None:
     ground.remake(Trait.DRIVE)
+    await ground.boot()
     await ground.hypervisor.change_medium(H1, ground.vm, DRIVE, "")
     await ground.hypervisor.migrate_live(ground.order())
     await check_moved(ground)
