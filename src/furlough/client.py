@@ -138,7 +138,7 @@ class Client:
                 "vm.unknown", f"There is no VM {name!r}.", remedy="See: furlough vm list."
             )
         if len({vm.uuid for vm in found}) > 1:
-            raise Conflict(
+            raise Invalid(
                 "vm.ambiguous",
                 f"Several VMs are named {name!r}: "
                 + ", ".join(f"{vm.uuid} on {vm.host}" for vm in found),

@@ -42,6 +42,7 @@ class Furlough:
         self._capsys = capsys
 
     def __call__(self, *words: str) -> Result:
+        # How a process gets its words; nothing of ours is replaced.
         self._monkeypatch.setattr(sys, "argv", ["furlough", *words])
         self._capsys.readouterr()
         code: int | str | None = 0

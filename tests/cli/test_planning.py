@@ -94,7 +94,8 @@ def test_the_plan_can_be_checked_independently(alone: Furlough, file: Path) -> N
 def test_a_plan_that_would_break_something_is_told_and_fails(
     alone: Furlough, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The planner is right, as far as is known: so the checker is given a reason to complain."""
+    """No plan of ours is known that the checker complains of, so it is made to complain by hand;
+    what it really finds is told by its own tests (tests/core/test_checking.py)."""
     found = ["at 0.00 s: VM a to h2: the host is too small"]
     monkeypatch.setattr("furlough.core.checking.violations", lambda *_: found)
     result = alone("plan", "--inventory", str(file), "--host", "h1", "--verify")

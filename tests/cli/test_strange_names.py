@@ -44,7 +44,7 @@ def test_f084_one_is_asked_for_by_its_uuid_and_a_dash_is_no_option(furlough: Fur
         assert (shown.code, shown.json["name"]) == (0, name)
     assert furlough("vm", "show", "--json", "--", "-x").json["uuid"] == id_of(4)
     twice = furlough("vm", "show", TWICE)
-    assert twice.code == 9
+    assert twice.code == 2
     assert SECOND in complaint(twice)
 
 

@@ -126,7 +126,7 @@ def test_lengths_of_time_are_read_as_people_write_them(text: str, length_s: floa
 def test_a_bug_is_told_without_a_traceback_unless_that_is_asked_for(
     furlough: Furlough, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No input is known to bring one about, so one is put in by hand."""
+    # No input is known to bring a bug about, so one is put in by hand.
     monkeypatch.setattr(output, "print_facts", None)
     result = furlough("host", "show", "h1")
     assert result.code == 1

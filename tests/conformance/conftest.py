@@ -23,6 +23,7 @@ def _do_without(obstacle: Missing) -> NoReturn:
     """Skip, with the reason, where no server can be; fail where one is required."""
     if os.environ.get("FURLOUGH_REQUIRE_POSTGRES") == "1":
         pytest.fail(f"FURLOUGH_REQUIRE_POSTGRES=1, and no PostgreSQL can be run: {obstacle}")
+    # A machine without the server's programs has nothing to test.
     pytest.skip(f"no PostgreSQL can be run here: {obstacle}")
 
 

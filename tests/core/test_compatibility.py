@@ -174,6 +174,7 @@ def test_an_older_emulator_is_an_obstacle_and_a_newer_one_is_not() -> None:
     source = replace(a_host(H1), emulator_version=8_002_001)
     older = replace(a_host(H2), emulator_version=7_002_011)
     newer = replace(a_host(H2), emulator_version=9_000_000)
+    without_its_fixes = replace(a_host(H2), emulator_version=8_002_000)
     assert _reasons(older, a_vm(1), source) == [
         ("machine", "its emulator 7.2.11 is older than 8.2.1")
     ]

@@ -43,9 +43,9 @@ def test_a_vm_that_runs_or_is_paused_can_move(power: Power) -> None:
     ("vm", "why"),
     [
         (a_vm(1, power=Power.SHUT_OFF), "it is shut_off"),
-        (a_vm(1, power=Power.SUSPENDED), "it is suspended"),
-        (a_vm(1, devices=["gpu"]), "gpu"),
-        (a_vm(1, busy_with="a backup"), "a backup"),
+        (a_vm(1, power=Power.SUSPENDED), "it sleeps"),
+        (a_vm(1, devices=["gpu"]), "it has passed-through device.*gpu"),
+        (a_vm(1, busy_with="a backup"), "a backup is under way in it"),
     ],
 )
 def test_a_vm_that_cannot_move_is_refused_with_the_reason(vm: object, why: str) -> None:

@@ -258,6 +258,7 @@ def test_a_host_that_never_lets_us_in_holds_up_nothing_but_calls_to_it(
         let_in.wait()
         return real_open(uri)
 
+    # A real `open` cannot be made to hang here; and nobody wants to wait its real deadline out.
     monkeypatch.setattr(libvirt, "open", hang)
     monkeypatch.setattr(connection, "_OPENING_S", 0.05)
 

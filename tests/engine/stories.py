@@ -39,6 +39,11 @@ def story(
     return decorate
 
 
+def slow() -> Setting:
+    """Migrations that last long enough to be disturbed."""
+    return Setting(link_mbit_s=1000)
+
+
 async def enter(stage: Stage, host: HostName = H1, **options: object) -> OperationId:
     """Ask for a host to be emptied."""
     accepted = await stage.service.enter(

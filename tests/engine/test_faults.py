@@ -25,17 +25,11 @@ from tests.engine.stories import (
     hosts_running,
     mode_of,
     outcomes,
+    slow,
     step_of,
     story,
     until_phase,
 )
-
-# Large VMs on a slow link: migrations that last long enough to be disturbed.
-SLOW = Setting(link_mbit_s=1000)
-
-
-def slow() -> Setting:
-    return SLOW
 
 
 async def _open(stage: Stage, vms: int = 3, **traits: object) -> None:

@@ -26,16 +26,11 @@ from tests.engine.stories import (
     hosts_running,
     mode_of,
     outcomes,
+    slow,
     step_of,
     story,
     until_phase,
 )
-
-
-def slow() -> Setting:
-    """Migrations that last long enough to be disturbed."""
-    return Setting(link_mbit_s=1000)
-
 
 # --- storage -------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ def able() -> None:
     except Refused as obstacle:
         if os.environ.get("FURLOUGH_REQUIRE_LAB") == "1":
             pytest.fail(f"FURLOUGH_REQUIRE_LAB=1, and no lab can be built: {obstacle}")
+        # Not root, or no libvirt: on such a machine there is nothing to test.
         pytest.skip(f"no lab can be built here: {obstacle}")
 
 

@@ -29,6 +29,8 @@ class Ran:
 
     @property
     def json(self) -> Any:
+        """What it printed, read; it must have printed something."""
+        assert self.output, f"exit code {self.code} and no output: {self.complaint}"
         return json.loads(self.output)
 
 

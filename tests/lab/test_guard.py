@@ -497,6 +497,7 @@ def test_a_host_whose_key_is_another_one_is_not_spoken_to(ssh: Ssh, tmp_path: Pa
     async def ask() -> None:
         with pytest.raises(Unreachable):
             await program.status()
+        await program.end()
 
     asyncio.run(ask())
 

@@ -41,11 +41,17 @@ Ha = Annotated[
 ]
 Budget = Annotated[
     str | None,
-    typer.Option("--downtime-budget", help="Longest pause of a migration: 500ms, 2s."),
+    typer.Option(
+        "--downtime-budget",
+        help="Longest pause of a migration: 500ms, 2s; not used yet.",
+    ),
 ]
 PostCopy = Annotated[
     Literal["never", "if_needed"] | None,
-    typer.Option("--post-copy", help="Whether a migration that does not converge may use it."),
+    typer.Option(
+        "--post-copy",
+        help="Whether a migration may use it at need; not used yet.",
+    ),
 ]
 Affinity = Annotated[
     str | None,

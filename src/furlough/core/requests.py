@@ -15,7 +15,8 @@ from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.placement import Placement
 from furlough.core.plan import OperationKind, Plan
 from furlough.core.policy import EnterOptions
-from furlough.core.states import HostMode, Power
+from furlough.core.states import HostMode
+from furlough.core.ties import ties_of
 from furlough.errors import Conflict, Invalid, Refused
 
 _LONGEST_S = 366 * 24 * 3600.0
@@ -48,13 +49,15 @@ def check_connected(host: Host) -> None:
 
 def check_movable(vm: Vm) -> None:
     """`Refused` where a VM cannot move live as it is."""
-    is_still = vm.power in (Power.RUNNING, Power.PAUSED)
-    obstacle = vm.busy_with or ", ".join((*vm.devices, *vm.hindrances))
-    if obstacle or not is_still:
-        obstacle = obstacle or f"it is {vm.power.value}"
+    obstacles = [f"it {tie.words}" for tie in ties_of(vm)]
+    if vm.busy_with:
+        obstacles.append(f"{vm.busy_with} is under way in it")
+    if not vm.is_active:
+        obstacles.append(f"it is {vm.power.value}")
+    if obstacles:
         raise Refused(
             "vm.immovable",
-            f"VM {vm.name} cannot move live: {obstacle}.",
+            f"VM {vm.name} cannot move live: {'; '.join(obstacles)}.",
             remedy="Remove the cause and try again.",
         )
 

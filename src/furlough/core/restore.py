@@ -25,7 +25,8 @@ from furlough.core.plan import Before, Method, OperationKind, Plan, PlannedStep
 from furlough.core.planner import GUARD_WAVE, LAST_WAVE, finished_plan, moves_home, starts_of
 from furlough.core.policy import RestoreMode
 from furlough.core.remedies import Remedied, inserts
-from furlough.core.states import Power, StepState
+from furlough.core.states import StepState
+from furlough.core.ties import ties_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +216,10 @@ def _of_state(vm: Vm, inventory: Inventory) -> Iterator[Obstacle]:
     active = sorted(copy.host for copy in inventory.running_copies_of(vm.id))
     if len(active) > 1:
         yield Obstacle(cause=Cause.STATE, message=f"it is active on {' and '.join(active)} at once")
-    if vm.power is Power.SUSPENDED:
-        yield Obstacle(cause=Cause.STATE, message="it sleeps, suspended by its guest")
-    if vm.power is Power.ERROR:
-        yield Obstacle(cause=Cause.STATE, message="it is in error")
+    for tie in ties_of(vm):
+        yield Obstacle(cause=Cause.STATE, message=f"it {tie.words}")
     if vm.busy_with:
         yield Obstacle(cause=Cause.STATE, message=f"{vm.busy_with} is under way in it")
-    for hindrance in vm.hindrances:
-        yield Obstacle(cause=Cause.STATE, message=hindrance)
 
 
 def _after_placement(one: Return, placement: Placement, home: HostName) -> Return:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from furlough.errors import FurloughError
+from furlough.lab.host import Host
 from furlough.lab.patience import unix_now
 from tests.lab.adversary import define, forget, original_xml, refusal_of
 from tests.lab.fleet import Fleet
@@ -75,8 +76,11 @@ def test_nothing_gets_onto_the_host_and_after_it_everything_works_as_before(kept
         saved.unlink()
         h2.virsh("restore", "/srv/saved")
 
+    failures = autostart_failures(host)
     host.kill_daemon()
+    forget_autostart(host)
     host.start_daemon()
+    assert autostart_failures(host) > failures
     assert host.vms() == []
 
     host.virsh("undefine", GUEST)
@@ -84,6 +88,18 @@ def test_nothing_gets_onto_the_host_and_after_it_everything_works_as_before(kept
     define(host, GUEST, path.read_text())
     host.virsh("start", GUEST)
     assert GUEST in host.vms()
+
+
+def forget_autostart(host: Host) -> None:
+    """libvirt starts VMs by itself once after each boot, and marks that it has: without the mark
+    its next start is the first one."""
+    host.run("rm", "/run/libvirt/qemu/autostarted")
+
+
+def autostart_failures(host: Host) -> int:
+    """How often libvirt's own log says that a VM could not be started by itself."""
+    log = host.directory / "var-log-libvirt" / "libvirtd.log"
+    return log.read_text(encoding="utf-8", errors="replace").count("ailed to autostart VM")
 
 
 def read_from(fleet: Fleet, host: str, path: str) -> bytes:
@@ -107,6 +123,7 @@ def test_f117_a_daemon_that_starts_again_while_the_host_is_emptied_kills_nobody(
         fleet.wait_for_copying("h1")
         before = set(host.vms())
         host.kill_daemon()
+        forget_autostart(host)
         host.start_daemon()
         left = set(host.vms())
         assert left, before

@@ -72,6 +72,8 @@ class HostProgram:
         self._host = host
         self._ssh_config = ssh_config
         self._session: asyncio.subprocess.Process | None = None
+        # Given up and perhaps not gone yet.
+        self._leaving: list[asyncio.subprocess.Process] = []
         self._turn = asyncio.Lock()
 
     @property
@@ -199,16 +201,16 @@ class HostProgram:
             session.stdin.close()
             with suppress(ProcessLookupError):
                 session.kill()
+            self._leaving = [one for one in self._leaving if one.returncode is None] + [session]
 
     async def end(self) -> None:
-        """End the session and wait until nothing of it is left; a request under way fails."""
-        session = self._session
+        """End the session and wait until nothing of it, or of one given up before, is left; a
+        request under way fails."""
         self.close()
-        if session is None:
-            return
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_WITHIN_S), self._turn:
-                await session.communicate()
+                for session in self._leaving:
+                    await session.communicate()
 
     def way(self, *command: str) -> Sequence[str]:
         """The command line that runs this fixed command on the host."""
