@@ -16,7 +16,7 @@ demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brough
 
 test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, types, imports, all tests
 	$(BIN)/python -m pytest -m lab
-	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2
+	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2 --ignore=tests/core
 
 coverage: $(VENV)/installed-test ## Every line of the core is run by the core's own tests
 	$(BIN)/python -m pytest tests/core --cov=furlough.core --cov-report= --cov-fail-under=100

@@ -5,12 +5,15 @@ Every change is a context: what it changed is as before when it ends, whatever h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from furlough.errors import FurloughError
 from furlough.lab import domain_xml, requirements
+from furlough.lab.blueprint import NBD_PORT
+from furlough.lab.command import run
 from furlough.lab.host import Host
 from furlough.lab.lab import Lab
 from tests.lab.fleet import Fleet
@@ -111,11 +114,40 @@ def with_cdrom(path: str) -> Edit:
     )
 
 
+def with_block_disk(path: str) -> Edit:
+    """A second disk: a block device of the host."""
+    return lambda xml: with_device(
+        xml,
+        "<disk type='block' device='disk'><driver name='qemu' type='raw' cache='none'/>"
+        f"<source dev='{path}'/><target dev='vdb' bus='virtio'/></disk>",
+    )
+
+
 def with_bridge(bridge: str) -> Edit:
     """Its network interface hangs on a bridge of the host."""
     return lambda xml: xml.replace(
         "<interface type='network'>", "<interface type='bridge'>"
     ).replace(f"<source network='{domain_xml.NETWORK_NAME}'/>", f"<source bridge='{bridge}'/>")
+
+
+def writing(xml: str) -> str:
+    """A guest that writes to its disk all the time, and is stopped when that fails."""
+    xml = domain_xml.with_words(xml, domain_xml.WRITES_TO_DISK)
+    return xml.replace("cache='none'/>", "cache='none' error_policy='stop'/>")
+
+
+def sleepy(xml: str) -> str:
+    """A guest that falls asleep when its power button is pressed."""
+    xml = domain_xml.with_words(xml, domain_xml.SLEEPS_INSTEAD)
+    return xml.replace("<on_poweroff>", "<pm><suspend-to-mem enabled='yes'/></pm><on_poweroff>")
+
+
+def panicking(xml: str) -> str:
+    """A guest that panics when its power button is pressed, and is kept for a post-mortem."""
+    xml = domain_xml.with_words(xml, domain_xml.PANICS_INSTEAD)
+    return with_device(
+        xml.replace("<on_crash>destroy<", "<on_crash>preserve<"), "<panic model='isa'/>"
+    )
 
 
 def deaf(xml: str) -> str:
@@ -142,6 +174,37 @@ def file_on(host: Host, path: str, size: str = "1M") -> Iterator[str]:
         yield path
     finally:
         host.run("rm", "-f", path)
+
+
+@contextmanager
+def block_device_on(host: Host, path: str, content: bytes) -> Iterator[str]:
+    """A block device of the host's own, with this at its beginning; at least 16 MiB."""
+    image = host.directory / "witness" / "block.img"
+    image.write_bytes(content.ljust(16 << 20, b"\0"))
+    device = run(["losetup", "--find", "--show", image]).strip()
+    try:
+        number = Path(device).stat().st_rdev
+        # The folders of a lab's host have no devices; a file system of its own has.
+        host.run("mkdir", "-p", str(Path(path).parent))
+        host.run("mount", "-t", "tmpfs", "none", str(Path(path).parent))
+        host.run("mknod", path, "b", str(os.major(number)), str(os.minor(number)))
+        yield path
+    finally:
+        with suppress(FurloughError):
+            host.run("umount", str(Path(path).parent))
+        run(["losetup", "--detach", device])
+        image.unlink()
+
+
+@contextmanager
+def storage_gone_from(host: Host, server: str) -> Iterator[None]:
+    """A host that has lost its network storage: no way there, and open connections are cut."""
+    host.run("ip", "route", "add", "unreachable", f"{server}/32")
+    try:
+        host.run("ss", "--kill", "dst", server, "dport", "=", str(NBD_PORT))
+        yield
+    finally:
+        host.run("ip", "route", "del", "unreachable", f"{server}/32")
 
 
 @contextmanager

@@ -120,7 +120,9 @@ class Fleet:
             elif mode == "cordoned":
                 self.check(self.furlough("host", "uncordon", name, "--wait"))
         for vm, hosts in self.running().items():
-            if hosts != [host]:
+            if not hosts:
+                next(one for one in self.lab.hosts if vm in one.vms("--all")).virsh("start", vm)
+            if vm not in self.lab.host(host).vms():
                 self.check(self.furlough("vm", "migrate", vm, "--to", host, "--wait"))
 
     @staticmethod

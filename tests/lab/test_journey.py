@@ -7,13 +7,14 @@ import pytest
 from furlough.lab.patience import unix_now
 from tests.lab.fleet import Fleet, downtimes
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 def autostarts(fleet: Fleet, host: str) -> set[str]:
     return set(fleet.lab.host(host).vms("--all", "--autostart"))
 
 
+@pytest.mark.lab
 def test_a_host_is_emptied_and_everybody_comes_home_as_before(fleet: Fleet) -> None:
     since = unix_now()
     before = autostarts(fleet, "h1")
@@ -39,6 +40,7 @@ def test_a_host_is_emptied_and_everybody_comes_home_as_before(fleet: Fleet) -> N
     fleet.check_witness(since, dict(longest))
 
 
+@pytest.mark.lab_fault
 def test_a_second_enter_is_told_which_operation_runs(fleet: Fleet) -> None:
     running = fleet.start("enter", "h1", "--wait")
     fleet.wait_for_copying("h1")
@@ -49,6 +51,7 @@ def test_a_second_enter_is_told_which_operation_runs(fleet: Fleet) -> None:
     assert running.wait().code == 0
 
 
+@pytest.mark.lab
 def test_when_time_is_over_every_vm_is_accounted_for(fleet: Fleet) -> None:
     ran = fleet.furlough("enter", "h1", "--timeout", "3s", "--wait", "--json")
     assert ran.code == 4, ran.complaint
@@ -62,6 +65,7 @@ def test_when_time_is_over_every_vm_is_accounted_for(fleet: Fleet) -> None:
     assert fleet.modes()["h1"] == "cordoned"
 
 
+@pytest.mark.lab
 def test_a_cancel_in_the_middle_ends_soon_and_says_who_moved(fleet: Fleet) -> None:
     running = fleet.start("enter", "h1", "--wait", "--json")
     fleet.wait_for_copying("h1")
@@ -75,6 +79,7 @@ def test_a_cancel_in_the_middle_ends_soon_and_says_who_moved(fleet: Fleet) -> No
     assert {vm["name"]: [vm["host"]] for vm in cancelled.json["vms"]} == seen
 
 
+@pytest.mark.lab
 def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
     host = fleet.lab.host("h1")
     host.run("mkdir", "-p", "/srv/pool")
@@ -98,6 +103,7 @@ def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
     host.virsh("pool-destroy", "pool")
 
 
+@pytest.mark.lab_fault
 def test_a_migration_that_was_on_its_way_here_is_taken_in_and_sent_on(fleet: Fleet) -> None:
     fleet.check(fleet.furlough("vm", "migrate", "vm4", "--to", "h2", "--wait"))
     h1, h2 = fleet.lab.host("h1"), fleet.lab.host("h2")
@@ -115,6 +121,7 @@ def test_a_migration_that_was_on_its_way_here_is_taken_in_and_sent_on(fleet: Fle
     assert {len(hosts) for hosts in fleet.running().values()} == {1}
 
 
+@pytest.mark.lab
 def test_shared_and_locked_storage_is_proven_and_the_pause_is_short(
     directory_fleet: Fleet,
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from furlough.lab.patience import unix_now
 from tests.lab.fleet import Fleet
 
-pytestmark = [pytest.mark.lab, pytest.mark.lab_fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab_fault, pytest.mark.timeout(600)]
 
 
 def check_ended_well(fleet: Fleet, operation: Any, since: float) -> None:
@@ -22,6 +22,7 @@ def check_ended_well(fleet: Fleet, operation: Any, since: float) -> None:
     fleet.check_witness(since, {})
 
 
+@pytest.mark.lab
 def test_f005_our_daemon_is_killed_and_started_again(fleet: Fleet) -> None:
     since = unix_now()
     running = fleet.start("enter", "h1", "--wait", "--json")

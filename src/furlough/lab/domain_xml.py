@@ -84,7 +84,10 @@ FILE_DISK = """\
 # Words for the kernel's command line that make a guest contrary; `guest` says what they do.
 IGNORES_SHUTDOWN = "furlough_shutdown=ignore"
 REBOOTS_INSTEAD = "furlough_shutdown=reboot"
+SLEEPS_INSTEAD = "furlough_shutdown=sleep"
+PANICS_INSTEAD = "furlough_shutdown=panic"
 AGENT_HANGS = "furlough_agent=hangs"
+WRITES_TO_DISK = "furlough_disk=writes"
 
 AGENT_CHANNEL = """\
     <channel type='unix'>

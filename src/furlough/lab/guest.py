@@ -1,8 +1,9 @@
 """The guests' initramfs: busybox, a few kernel modules, our one program, a script as init.
 
 Words on the kernel's command line, which init finds in its environment, make a guest contrary:
-`furlough_shutdown=ignore` or `=reboot` when it is asked to shut down, `furlough_agent=hangs` for an
-agent that opens its channel and never answers.
+`furlough_shutdown=ignore`, `=reboot`, `=sleep` (to RAM) or `=panic` when it is asked to shut down,
+`furlough_agent=hangs` for an agent that opens its channel and never answers, and
+`furlough_disk=writes` for one that writes to its disk all the time.
 """
 
 import gzip
@@ -21,19 +22,34 @@ SOURCE = Path(__file__).with_name("guest.c")
 BUSYBOX = Path("/bin/busybox")
 # The power button: without them a guest does not hear that it shall shut down.
 MODULES = ("drivers/acpi/button.ko", "drivers/input/evdev.ko")
-# The channel of a guest agent, loaded only where one is asked for.
-AGENT_MODULES = ("drivers/virtio/virtio_pci.ko", "drivers/char/virtio_console.ko")
+# Loaded only by guests that need them, by the folder they lie in.
+EXTRA_MODULES = {
+    "agent": ("drivers/virtio/virtio_pci.ko", "drivers/char/virtio_console.ko"),
+    "disk": ("drivers/virtio/virtio_pci.ko", "drivers/block/virtio_blk.ko"),
+    "panic": ("drivers/misc/pvpanic/pvpanic-mmio.ko",),
+}
 
 INIT = """\
 #!/bin/busybox sh
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do busybox insmod $module; done
+load() { for module in $1/*.ko; do busybox insmod $module; done; }
+load /modules
 busybox acpid -l /dev/null
+if [ "$furlough_shutdown" = panic ]; then load /modules/panic; fi
+if [ "$furlough_disk" = writes ]; then
+    (
+        load /modules/disk
+        until [ -b /dev/vda ]; do busybox sleep 0.1; done
+        while busybox sleep 0.2; do
+            busybox dd if=/dev/zero of=/dev/vda bs=4096 count=1 conv=fsync 2>/dev/null
+        done
+    ) &
+fi
 if [ "$furlough_agent" = hangs ]; then
     (
-        for module in /modules/agent/*.ko; do busybox insmod $module; done
+        load /modules/agent
         # The channel appears some time after its driver.
         until busybox ls /dev/vport*p1 >/dev/null 2>&1; do busybox sleep 0.1; done
         for port in /dev/vport*p1; do busybox sleep 1000000 <>$port & done
@@ -46,6 +62,8 @@ POWER_BUTTON = """\
 case "$furlough_shutdown" in
 ignore) ;;
 reboot) exec /bin/busybox reboot -f ;;
+sleep) echo mem >/sys/power/state ;;
+panic) echo c >/proc/sysrq-trigger ;;
 *) exec /bin/busybox poweroff -f ;;
 esac
 """
@@ -72,8 +90,8 @@ def build(target: Path, kernel: Path) -> None:
 
 def entries(program: bytes, drivers: dict[str, bytes]) -> list[Entry]:
     """Everything in the initramfs, directories before what is in them."""
-    folders = ["bin", "dev", "proc", "sys", "modules", "modules/agent"]
-    folders += ["etc", "etc/acpi", "etc/acpi/PWRF"]
+    folders = ["bin", "dev", "proc", "sys", "etc", "etc/acpi", "etc/acpi/PWRF", "modules"]
+    folders += [f"modules/{purpose}" for purpose in EXTRA_MODULES]
     files = [
         Entry(path="init", content=INIT.encode(), is_program=True),
         Entry(path="bin/busybox", content=BUSYBOX.read_bytes(), is_program=True),
@@ -86,18 +104,19 @@ def entries(program: bytes, drivers: dict[str, bytes]) -> list[Entry]:
 
 
 def modules(kernel: Path) -> dict[str, bytes]:
-    """The modules of this kernel, unpacked; those built into it are not needed. Those of the agent
+    """The modules of this kernel, unpacked; those built into it are not needed. Those for a purpose
     need others, and have to be loaded in the order of their names."""
     root = Path("/lib/modules") / kernel.name.removeprefix("vmlinuz-")
     builtin = (root / "modules.builtin").read_text(encoding="utf-8").split()
+    dependencies = (root / "modules.dep").read_text(encoding="utf-8")
     needed = [name for name in MODULES if f"kernel/{name}" not in builtin]
-    for_agent = [name for name in AGENT_MODULES if f"kernel/{name}" not in builtin]
-    for_agent = with_needs(for_agent, (root / "modules.dep").read_text(encoding="utf-8"))
     found = {Path(name).name: unpacked(root / "kernel" / name) for name in needed}
-    return found | {
-        f"agent/{number:02}-{Path(name).name}": unpacked(root / "kernel" / name)
-        for number, name in enumerate(for_agent)
-    }
+    for purpose, names in EXTRA_MODULES.items():
+        loadable = [name for name in names if f"kernel/{name}" not in builtin]
+        for number, name in enumerate(with_needs(loadable, dependencies)):
+            target = f"{purpose}/{number:02}-{Path(name).name}"
+            found[target] = unpacked(root / "kernel" / name)
+    return found
 
 
 def with_needs(names: Iterable[str], dependencies: str) -> list[str]:

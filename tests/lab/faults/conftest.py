@@ -4,22 +4,12 @@ are marked `lab` as well."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from furlough.lab.blueprint import Keepalive, Options
 from tests.lab.conftest import driven, own_name
 from tests.lab.fleet import Fleet
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of this folder belongs to the matrix."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.lab_fault)
 
 
 @pytest.fixture(scope="module")

@@ -177,6 +177,22 @@ def test_f053_a_host_that_reboots_in_maintenance_comes_back_empty_and_guarded(ke
     assert shown(kept)["guard"] == "raised"
 
 
+def test_a_host_that_is_switched_off_stays_in_maintenance_and_comes_back_guarded(
+    kept: Fleet,
+) -> None:
+    host = kept.lab.host("h1")
+    switched = kept.furlough("host", "power-off", "h1", "--wait", "--json")
+    assert switched.code == 0, switched.output + switched.complaint
+    assert host.inside.first() is None, "nothing of it runs"
+    assert kept.modes()["h1"] == "maintenance"
+    kept.wait_until(lambda: shown(kept)["reachability"] == "silent", "its silence")
+    host.boot()
+    kept.wait_until(lambda: shown(kept)["reachability"] == "connected", "its return")
+    kept.wait_until(lambda: shown(kept)["guard"] == "raised", "the proof of its guard", 120)
+    assert host.vms() == []
+    assert OUR_LINE in refusal_of(host, "start", GUEST)
+
+
 def test_outside_maintenance_a_host_is_not_rebooted(fleet: Fleet) -> None:
     before = fleet.running()
     for verb in ("reboot", "power-off"):

@@ -27,7 +27,6 @@ def deaf_and_tied(xml: str) -> str:
     return deaf(with_usb_device(xml))
 
 
-@pytest.mark.lab
 def test_f075_a_guest_that_ignores_the_request_keeps_running_unless_policy_says_otherwise(
     fleet: Fleet,
 ) -> None:
