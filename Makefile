@@ -18,8 +18,9 @@ test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, 
 	$(BIN)/python -m pytest -m lab
 	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2 --ignore=tests/core
 
-coverage: $(VENV)/installed-test ## Every line of the core is run by the core's own tests
-	$(BIN)/python -m pytest tests/core --cov=furlough.core --cov-report= --cov-fail-under=100
+coverage: $(VENV)/installed-test ## Every line of the pure packages is run by their own tests
+	$(BIN)/python -m pytest tests/core tests/planning tests/prechecks --cov=furlough.core \
+		--cov=furlough.planning --cov=furlough.prechecks --cov-report= --cov-fail-under=100
 
 check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
 	$(BIN)/python -m pytest -m "not lab and not lab_fault and not postgres and not long"

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from furlough.core.affinity import RuleKind
-from furlough.core.board import FREE, Board
+from furlough.planning.board import FREE, Board
 
 _GIB = 1024
 _SCALE = 10**12

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from furlough.core.affinity import RuleKind
-from furlough.core.board import Board, IntArray
+from furlough.planning.board import Board, IntArray
 
 _GROUP = "fake-uuid-01"
 _DISK_MIB = 1_000_000

@@ -27,9 +27,9 @@ import numpy as np
 from bench import exact, hbal
 from bench.clusters import Recipe, Row, Variant, cluster_document
 from bench.figures import Report, Target, median
-from furlough.core import inventory_file
-from furlough.core.board import Board, IntArray, board_of_file
-from furlough.core.packing import Packing, evacuate
+from furlough.planning import inventory_file
+from furlough.planning.board import Board, IntArray, board_of_file
+from furlough.planning.packing import Packing, evacuate
 
 _RUNS = 5
 _SEEDS = range(1, 21)

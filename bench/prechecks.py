@@ -17,8 +17,9 @@ from furlough.clock import RealClock
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Cluster, Inventory
 from furlough.core.policy import ClusterPolicy, EnterOptions, Reserve
-from furlough.core.prechecks import Assessment, assess
 from furlough.engine.observer import Observer
+from furlough.planning.assessment import Assessment
+from furlough.prechecks.assessing import assess
 from furlough.sim.fleet import make_fleet
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore

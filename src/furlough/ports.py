@@ -29,9 +29,9 @@ from furlough.core.looks import Look
 from furlough.core.operation import Operation
 from furlough.core.plan import Handover
 from furlough.core.probe import Probe
-from furlough.core.remedies import Remedied
-from furlough.core.restore import Away
 from furlough.core.vm_policy import Words
+from furlough.planning.remedies import Remedied
+from furlough.planning.restore import Away
 
 # --- the hypervisor ----------------------------------------------------------------------------
 

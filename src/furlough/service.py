@@ -20,7 +20,6 @@ from furlough.core.admission import (
 from furlough.core.capacity import rooms
 from furlough.core.drift import line_of
 from furlough.core.enrolment import Enrolment, Program, check_datastore, check_host
-from furlough.core.host_power import check_power, plan_host_power
 from furlough.core.hostlog import LogLine, log_lines
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Host, Inventory
@@ -33,15 +32,7 @@ from furlough.core.journal import (
     OperationUnblocked,
 )
 from furlough.core.operation import Operation
-from furlough.core.placement import place
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
-from furlough.core.planner import (
-    plan_action,
-    plan_enter,
-    plan_migration,
-    plan_power,
-    roster_of,
-)
 from furlough.core.policy import (
     ActionOptions,
     CancelMode,
@@ -49,8 +40,25 @@ from furlough.core.policy import (
     ExitOptions,
     Options,
 )
-from furlough.core.prechecks import Report, assess, candidates
-from furlough.core.requests import (
+from furlough.core.states import HostMode, OperationState, Power
+from furlough.engine.supervisor import Supervisor
+from furlough.engine.work import Work
+from furlough.errors import Conflict, Invalid, Refused, Stale
+from furlough.planning.assessment import Report
+from furlough.planning.candidates import candidates
+from furlough.planning.placement import place
+from furlough.planning.planner import (
+    plan_action,
+    plan_enter,
+    plan_migration,
+    plan_power,
+    roster_of,
+)
+from furlough.planning.restore import Away, Return, plan_exit
+from furlough.ports import Progress
+from furlough.prechecks.assessing import assess
+from furlough.prechecks.host_power import check_power, plan_host_power
+from furlough.prechecks.requests import (
     check_allowed,
     check_connected,
     check_hash,
@@ -63,12 +71,6 @@ from furlough.core.requests import (
     nothing_to_do,
     settled,
 )
-from furlough.core.restore import Away, Return, plan_exit
-from furlough.core.states import HostMode, OperationState, Power
-from furlough.engine.supervisor import Supervisor
-from furlough.engine.work import Work
-from furlough.errors import Conflict, Invalid, Refused, Stale
-from furlough.ports import Progress
 from furlough.upkeep import Request, Upkeep, Ways
 
 __all__ = ["Request", "Service", "with_hash"]

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from furlough.core.cases import subject_of
 from furlough.core.inventory import Vm
+from furlough.prechecks.cases import subject_of
 
 _WITHIN_S = 20.0
 _AT_ONCE = 4

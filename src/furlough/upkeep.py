@@ -16,8 +16,11 @@ from furlough.core.journal import HostModeChanged
 from furlough.core.operation import Operation
 from furlough.core.plan import Plan
 from furlough.core.policy import ActionOptions, EnterOptions, Options
-from furlough.core.prechecks import Report
-from furlough.core.remedies import (
+from furlough.core.vm_policy import Words, merged_words
+from furlough.engine.work import Work
+from furlough.errors import Conflict, Refused
+from furlough.planning.assessment import Report
+from furlough.planning.remedies import (
     Change,
     Remedied,
     Remedy,
@@ -27,11 +30,8 @@ from furlough.core.remedies import (
     remedy_of,
     undoing,
 )
-from furlough.core.requests import check_connected
-from furlough.core.vm_policy import Words, merged_words
-from furlough.engine.work import Work
-from furlough.errors import Conflict, Refused
 from furlough.ports import IdempotencyKey
+from furlough.prechecks.requests import check_connected
 
 log = structlog.get_logger()
 

@@ -15,7 +15,7 @@ from scripts.reference.commands import commands, is_flag, options_of
 
 from furlough.cli.planning import plain_parser
 from tests.cli.commands import Furlough, complaint
-from tests.core.boards import Row, host, vm
+from tests.planning.boards import Row, host, vm
 
 LIMIT_S = 60
 MOST_KIB = 600 * 1024
@@ -97,7 +97,7 @@ def test_a_plan_that_would_break_something_is_told_and_fails(
     """No plan of ours is known that the checker complains of, so it is made to complain by hand;
     what it really finds is told by its own tests (tests/core/test_checking.py)."""
     found = ["at 0.00 s: VM a to h2: the host is too small"]
-    monkeypatch.setattr("furlough.core.checking.violations", lambda *_: found)
+    monkeypatch.setattr("furlough.planning.checking.violations", lambda *_: found)
     result = alone("plan", "--inventory", str(file), "--host", "h1", "--verify")
     assert result.code == 1
     assert found[0] in result.err

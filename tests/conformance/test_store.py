@@ -50,7 +50,6 @@ from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome
 from furlough.core.plan import Before, Handover, Method, PlannedStep, Unplaced, numbered
 from furlough.core.policy import CancelMode, ClusterPolicy, EnterOptions, Limits
-from furlough.core.restore import Away, is_closed_by
 from furlough.core.states import HostMode, OperationState, Power, StepState
 from furlough.errors import (
     Conflict,
@@ -61,6 +60,7 @@ from furlough.errors import (
     Stale,
     Unreachable,
 )
+from furlough.planning.restore import Away, is_closed_by
 from furlough.ports import IdempotencyKey, Store
 from furlough.store import schema, tables
 from furlough.store.database import Database

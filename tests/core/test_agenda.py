@@ -26,9 +26,9 @@ from furlough.core.journal import (
 )
 from furlough.core.operation import Operation, Outcome, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
-from furlough.core.planner import LAST_WAVE
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState, StepState
+from furlough.planning.planner import LAST_WAVE
 from tests.core.builders import (
     H1,
     H2,

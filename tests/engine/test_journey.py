@@ -8,9 +8,9 @@ from furlough.core.looks import Presence, Why
 from furlough.core.operation import Act, Outcome
 from furlough.core.plan import Handover, Method, OperationKind
 from furlough.core.policy import ActionOptions, ClusterPolicy, ExitOptions, Limits, RestoreMode
-from furlough.core.restore import Homecoming
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, NotFound, Refused
+from furlough.planning.restore import Homecoming
 from furlough.scenario.stage import REQUEST, Setting, Stage, vm_id
 from furlough.sim.cluster import Copy
 from tests.engine.stories import (

@@ -10,11 +10,11 @@ from furlough.core.findings import Finding
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Cluster, Vm
 from furlough.core.policy import EnterOptions
-from furlough.core.prechecks import Report
 from furlough.core.probe import Probe
 from furlough.core.vm_policy import OnMaintenance
 from furlough.engine.probing import Probing
 from furlough.errors import FurloughError, Refused, Unreachable
+from furlough.planning.assessment import Report
 from furlough.scenario.stage import Stage, vm_id
 from tests.core.builders import a_host, a_probe, a_vm, an_inventory
 from tests.engine.stories import H1, H2, H3, story

@@ -14,9 +14,9 @@ from furlough.core.policy import (
     ExitOptions,
     RestoreMode,
 )
-from furlough.core.restore import Homecoming
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Refused
+from furlough.planning.restore import Homecoming
 from furlough.scenario.stage import REQUEST, Setting, Stage, vm_id
 from tests.engine.stopping import DEVICE, MAY_STOP, at_home, tie
 from tests.engine.stories import (

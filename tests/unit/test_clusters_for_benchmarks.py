@@ -7,8 +7,8 @@ import json
 import pytest
 from bench.clusters import Recipe, Variant, cluster_document
 
-from furlough.core.checking import misfits
-from furlough.core.inventory_file import Document, parse
+from furlough.planning.checking import misfits
+from furlough.planning.inventory_file import Document, parse
 
 
 def _document(variant: Variant, seed: int = 1, **changes: float) -> Document:

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 
 from furlough.api.calling import Caller, TheService
 from furlough.api.json_body import StrictRoute
-from furlough.core import inventory_export
 from furlough.core.ids import parse_host_name
-from furlough.core.inventory_file import FORMAT
+from furlough.planning import inventory_export
+from furlough.planning.inventory_file import FORMAT
 from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
 from furlough.wire.requests import CheckBody
 

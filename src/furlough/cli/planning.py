@@ -16,9 +16,9 @@ from furlough.cli import output
 from furlough.errors import Invalid
 
 if TYPE_CHECKING:
-    from furlough.core.inventory_file import Document
-    from furlough.core.plan_difference import Change
-    from furlough.core.what_if import WhatIf
+    from furlough.planning.inventory_file import Document
+    from furlough.planning.plan_difference import Change
+    from furlough.planning.what_if import WhatIf
 
 _SHOWN_VMS = 5
 
@@ -81,14 +81,14 @@ def plan_offline(request: Request) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _without_collector():
         document = _read(request.inventory)
-        from furlough.core.scheduling import Order
-        from furlough.core.what_if import Wishes, what_if
+        from furlough.planning.scheduling import Order
+        from furlough.planning.what_if import Wishes, what_if
 
         wishes = Wishes(hosts=request.hosts, targets=request.targets, order=Order(request.order))
         plan = what_if(document, wishes)
         broken = _violations(document, plan) if request.verify else None
     if request.html is not None:
-        from furlough.core.plan_page import page
+        from furlough.planning.plan_page import page
 
         request.html.write_text(page(plan), encoding="utf-8")
         output.warn(f"Written to {request.html}.")
@@ -116,7 +116,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def _read(path: Path) -> Document:
-    from furlough.core.inventory_file import MOST_BYTES, read
+    from furlough.planning.inventory_file import MOST_BYTES, read
 
     try:
         with path.open("rb") as file:
@@ -132,7 +132,7 @@ def _read(path: Path) -> Document:
 
 def _violations(document: Document, plan: WhatIf) -> list[str]:
     """What a checker that shares no code with the planner finds against the plan."""
-    from furlough.core.checking import Move, Terms, violations
+    from furlough.planning.checking import Move, Terms, violations
 
     moves = [
         Move(
@@ -226,7 +226,7 @@ def _print_violations(broken: list[str] | None) -> None:
 
 def print_difference(before: Path, after: Path, *, as_json: bool) -> None:
     """What two files of `furlough plan --json` decide differently."""
-    from furlough.core.plan_difference import changes
+    from furlough.planning.plan_difference import changes
 
     found = changes(_plan_in(before), _plan_in(after), (str(before), str(after)))
     if as_json:

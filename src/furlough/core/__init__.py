@@ -1,1 +1,2 @@
-"""The pure part: facts, judgements and decisions. No I/O, no clock, no randomness, no async."""
+"""The pure part that all else rests on: facts, states, journal, policy and settlement. No I/O, no
+clock, no randomness, no async."""

@@ -22,15 +22,17 @@ from furlough.core.journal import (
 )
 from furlough.core.operation import Evidence, Failure, Operation, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
-from furlough.core.planner import before, plan_remainder
 from furlough.core.policy import EnterOptions
-from furlough.core.prechecks import Assessment, arriving, assess, movers
 from furlough.core.retry import retry_at
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.engine.ledger import Ledger
 from furlough.engine.work import Work
 from furlough.errors import Conflict, FurloughError, Refused, Stale, Unreachable
+from furlough.planning.assessment import Assessment
+from furlough.planning.candidates import arriving, movers
+from furlough.planning.planner import before, plan_remainder
 from furlough.ports import Occupancy
+from furlough.prechecks.assessing import assess
 
 # How often one VM may reappear on a host that is being emptied before a person is asked.
 _MOST_RETURNS = 3

@@ -12,12 +12,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from furlough.core.drift import check_unviolated
-from furlough.core.host_power import (
-    OBEYS_WITHIN_S,
-    REBOOTS_WITHIN_S,
-    accepts_unproven,
-    check_no_flights,
-)
 from furlough.core.journal import StepActed, StepFailed, StepStarted
 from furlough.core.operation import Act, Failure
 from furlough.core.plan import Method
@@ -25,6 +19,12 @@ from furlough.core.states import HostMode
 from furlough.engine.guarding import HostStep
 from furlough.errors import FurloughError, Refused, Stale, Unreachable
 from furlough.ports import HostFacts, Marker, Occupancy
+from furlough.prechecks.host_power import (
+    OBEYS_WITHIN_S,
+    REBOOTS_WITHIN_S,
+    accepts_unproven,
+    check_no_flights,
+)
 
 # S13: how old the look may be on which a power command rests.
 _FRESH_S = 10.0

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from furlough.core.admission import terms_of
-from furlough.core.handover import handover_of
 from furlough.core.ids import HostName, VmId
 from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.looks import Job, Look, Presence, Why
@@ -27,6 +26,7 @@ from furlough.engine.settling import Dispute, Settled, Voice
 from furlough.engine.whereabouts import fate_at_home, fate_elsewhere, search
 from furlough.engine.work import Work
 from furlough.errors import Bug, Conflict, FurloughError, Refused, Stale, Unreachable
+from furlough.planning.handover import handover_of
 from furlough.ports import MigrationOrder, MigrationReport
 
 _ABORT_AGAIN_S = 1.0

@@ -17,9 +17,9 @@ import structlog
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.policy import EnterOptions
-from furlough.core.prechecks import candidates, movers
 from furlough.core.probe import Probe
 from furlough.errors import FurloughError
+from furlough.planning.candidates import candidates, movers
 from furlough.ports import Clock, Hypervisor, SiteProbes
 
 log = structlog.get_logger()

@@ -10,12 +10,12 @@ from furlough.core.ids import VmId
 from furlough.core.journal import StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.operation import Evidence, Failure, Outcome, Step
 from furlough.core.plan import Method
-from furlough.core.remedies import DriveSight, DriveState, look_at_drive
 from furlough.core.retry import retry_at
 from furlough.core.states import OperationState, StepState
 from furlough.engine.ledger import Ledger
 from furlough.engine.work import Work
 from furlough.errors import Bug, FurloughError, Refused, Stale, Unreachable
+from furlough.planning.remedies import DriveSight, DriveState, look_at_drive
 
 _SEEN_WITHIN_S = 20.0
 

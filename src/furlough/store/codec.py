@@ -15,9 +15,9 @@ from furlough.core.inventory import Cluster
 from furlough.core.journal import Event
 from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Plan
-from furlough.core.remedies import Remedied
-from furlough.core.restore import Away
 from furlough.errors import Bug
+from furlough.planning.remedies import Remedied
+from furlough.planning.restore import Away
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import Entry
 from furlough.core.operation import Operation
 from furlough.core.plan import Method
-from furlough.core.remedies import Remedied
-from furlough.core.restore import Away
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Bug, Invalid, NotFound
+from furlough.planning.remedies import Remedied
+from furlough.planning.restore import Away
 from furlough.ports import IdempotencyKey
 from furlough.store import codec
 from furlough.store.tables import (

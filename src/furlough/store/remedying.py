@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert
 from furlough.core.journal import StepSkipped, StepSucceeded
 from furlough.core.operation import Operation, Outcome
 from furlough.core.plan import Method, PlannedStep
-from furlough.core.remedies import Remedied
+from furlough.planning.remedies import Remedied
 from furlough.store import codec, tables
 
 

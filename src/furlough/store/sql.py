@@ -13,8 +13,8 @@ from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.operation import Operation
-from furlough.core.remedies import Remedied
-from furlough.core.restore import Away
+from furlough.planning.remedies import Remedied
+from furlough.planning.restore import Away
 from furlough.ports import Clock, IdempotencyKey
 from furlough.store import enrolling, leases, noting, reading, schema, settings, writing
 from furlough.store.database import Database

@@ -45,9 +45,9 @@ from furlough.core.journal import (
 from furlough.core.operation import Operation, Outcome, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
-from furlough.core.restore import Away, is_closed_by
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Bug, Conflict, Stale
+from furlough.planning.restore import Away, is_closed_by
 from furlough.ports import IdempotencyKey
 from furlough.store import codec, reading, remedying, tables
 

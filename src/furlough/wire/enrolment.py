@@ -24,8 +24,8 @@ from furlough.core.policy import (
     Reserve,
 )
 from furlough.core.vm_policy import words_of
-from furlough.core.weighing import check_weight
 from furlough.errors import Invalid
+from furlough.prechecks.weighing import check_weight
 from furlough.wire.shapes import (
     AddressableName,
     Body,

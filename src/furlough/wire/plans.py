@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from furlough.core.dispositions import Disposition
 from furlough.core.estimate import Range
 from furlough.core.plan import Plan, PlannedStep
-from furlough.core.prechecks import Report
-from furlough.core.restore import Return
+from furlough.planning.assessment import Report
+from furlough.planning.dispositions import Disposition
+from furlough.planning.restore import Return
 from furlough.wire.shapes import View
 
 

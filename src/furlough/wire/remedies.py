@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from furlough.core.remedies import Change, Remedy
+from furlough.planning.remedies import Change, Remedy
 from furlough.wire.operations import OperationView
 from furlough.wire.requests import EnterBody
 from furlough.wire.shapes import Body, View

@@ -1,0 +1,375 @@
+"""Planning: facts and policy in, a plan out. Nothing is left for the engine to choose.
+
+Entering:  raise the guard, move every VM that can move live, then stop those that may be stopped,
+           who matters least first, and confirm the host empty.
+Exiting:   admit those who come home, bring them home, start those that were stopped, who matters
+           most first, and lower the guard (see `restore`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import pstdev
+
+from furlough.core.capacity import NOTHING, Load, limit_of, load_of
+from furlough.core.estimate import (
+    FINISH_S,
+    NO_TIME,
+    SET_UP_S,
+    SHUT_DOWN_S,
+    START_S,
+    Range,
+    estimate_save,
+    makespan,
+    rate_mib_s,
+    side_by_side,
+)
+from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.operation import RosterEntry
+from furlough.core.plan import (
+    NO_LOAD,
+    Before,
+    LoadAfter,
+    Method,
+    OperationKind,
+    Plan,
+    PlannedStep,
+    Unplaced,
+    numbered,
+)
+from furlough.planning.assessment import Assessment
+from furlough.planning.candidates import movers
+from furlough.planning.dispositions import Disposition
+from furlough.planning.handover import expected_move, handover_of, waives_storage_check
+from furlough.planning.placement import Placement
+
+# VMs that are shut down or started do so in up to seven groups, between the moves and the end.
+GUARD_WAVE, MOVE_WAVE, FIRST_POWER_WAVE, LAST_POWER_WAVE, LAST_WAVE = 0, 1, 2, 8, 9
+_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
+
+
+def plan_enter(inventory: Inventory, hosts: Sequence[HostName], assessment: Assessment) -> Plan:
+    """The plan that empties these hosts. VMs that stay where they are, since they fit nowhere or
+    are to be left, are in `unplaced`, with reasons; whether that forbids the operation is for the
+    prechecks to say."""
+    steps: list[PlannedStep] = []
+    for host in hosts:
+        steps.append(PlannedStep(number=0, method=Method.RAISE_GUARD, host=host))
+        steps.extend(departures(inventory, host, assessment))
+        steps.append(PlannedStep(number=0, method=Method.CONFIRM_EMPTY, host=host, wave=LAST_WAVE))
+    plan = finished_plan(OperationKind.ENTER, hosts, steps, assessment.placement, inventory)
+    return replace(plan, unplaced=tuple(_staying(plan, assessment, inventory)))
+
+
+def departures(inventory: Inventory, host: HostName, assessment: Assessment) -> list[PlannedStep]:
+    """What takes every VM off a host that may be taken off it: moves, then stops."""
+    chosen = {one.vm: one for one in assessment.dispositions if one.host == host}
+    vms = inventory.vms_on(host)
+    moving = [vm for vm in vms if vm.id in chosen and chosen[vm.id].method is Method.LIVE]
+    stopping = [vm for vm in vms if vm.id in chosen and chosen[vm.id].is_power_change]
+    return [
+        *moves_of(moving, assessment.placement, inventory),
+        *stops_of(stopping, chosen),
+    ]
+
+
+def _staying(plan: Plan, assessment: Assessment, inventory: Inventory) -> Iterable[Unplaced]:
+    """Those with a process on a host that no step takes away: with the reasons per target, or
+    with the one reason that lies in themselves."""
+    handled = {step.vm for step in plan.steps}
+    named = {one.vm: one for one in plan.unplaced}
+    for one in assessment.dispositions:
+        if one.vm in handled:
+            continue
+        if one.vm in named and one.method is not Method.LEAVE:
+            yield named[one.vm]
+        elif any(vm.id == one.vm for vm in movers(inventory, one.host)):
+            yield Unplaced(vm=one.vm, vm_name=one.vm_name, reasons={one.host: (one.reason,)})
+
+
+def moves_of(vms: Iterable[Vm], placement: Placement, inventory: Inventory) -> list[PlannedStep]:
+    """Live migrations of those VMs that have a target, the largest first."""
+    placed = [vm for vm in vms if vm.id in placement.targets]
+    return [
+        _move(vm, placement.targets[vm.id], vm.host, inventory)
+        for vm in sorted(placed, key=lambda vm: (-vm.memory_mib, vm.name, vm.id))
+    ]
+
+
+def moves_home(vms: Iterable[Vm], home: Host, inventory: Inventory) -> list[PlannedStep]:
+    """Live migrations of VMs back to one host, the largest first."""
+    return [
+        _move(vm, (home.name,), home.name, inventory)
+        for vm in sorted(vms, key=lambda vm: (-vm.memory_mib, vm.name, vm.id))
+    ]
+
+
+def stops_of(vms: Sequence[Vm], chosen: Mapping[VmId, Disposition]) -> list[PlannedStep]:
+    """Shut-downs and suspends as their dispositions say, who matters least first."""
+    waves = power_waves(chosen[vm.id].priority for vm in vms)
+    return [
+        PlannedStep(
+            number=0,
+            method=one.method or Method.SHUT_DOWN,
+            host=vm.host,
+            wave=waves[one.priority],
+            vm=vm.id,
+            vm_name=vm.name,
+            source=vm.host,
+            load=load_of(vm),
+            before=before(vm),
+            grace_s=one.grace_s,
+            may_power_off=one.may_power_off,
+            duration_s=estimate_save(vm) if one.method is Method.SUSPEND else SHUT_DOWN_S,
+        )
+        for vm in sorted(vms, key=lambda vm: (chosen[vm.id].priority, vm.name, vm.id))
+        for one in (chosen[vm.id],)
+    ]
+
+
+def starts_of(vms: Sequence[Vm], was_before: Mapping[VmId, Before]) -> list[PlannedStep]:
+    """Starts of VMs that are off, each where it is, who matters most first. `was_before`: what
+    each was before it was stopped."""
+    waves = power_waves(-vm.policy.availability_priority for vm in vms)
+    return [
+        PlannedStep(
+            number=0,
+            method=Method.START,
+            host=vm.host,
+            wave=waves[-vm.policy.availability_priority],
+            vm=vm.id,
+            vm_name=vm.name,
+            source=vm.host,
+            targets=(vm.host,),
+            load=load_of(vm),
+            before=was_before[vm.id],
+            duration_s=START_S,
+        )
+        for vm in sorted(vms, key=lambda vm: (-vm.policy.availability_priority, vm.name, vm.id))
+    ]
+
+
+def power_waves(ranks: Iterable[int]) -> dict[int, int]:
+    """The wave of each rank, the lowest rank first: one of its own for each, or, where there are
+    more ranks than waves, neighbours together."""
+    found = sorted(set(ranks))
+    most = LAST_POWER_WAVE - FIRST_POWER_WAVE + 1
+    waves = min(most, len(found))
+    return {rank: FIRST_POWER_WAVE + at * waves // len(found) for at, rank in enumerate(found)}
+
+
+def _move(
+    vm: Vm, targets: tuple[HostName, ...], host: HostName, inventory: Inventory
+) -> PlannedStep:
+    expected = expected_move(vm, inventory.host(targets[0]), inventory)
+    return PlannedStep(
+        number=0,
+        method=Method.LIVE,
+        host=host,
+        wave=MOVE_WAVE,
+        vm=vm.id,
+        vm_name=vm.name,
+        source=vm.host,
+        targets=targets,
+        handover=handover_of(vm, inventory),
+        waives_storage_check=waives_storage_check(vm, inventory),
+        load=load_of(vm),
+        before=before(vm),
+        duration_s=expected.duration_s,
+        downtime_ms=expected.downtime_ms,
+        sent_mib=expected.sent_mib,
+    )
+
+
+def before(vm: Vm) -> Before:
+    """What has to be the same after whatever is done to this VM."""
+    return Before(power=vm.power, is_persistent=vm.is_persistent, has_autostart=vm.has_autostart)
+
+
+def roster_of(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
+    """Every VM that the plan touches, as it is now: once, however many steps it takes."""
+    entries: dict[VmId, RosterEntry] = {}
+    for step in plan.steps:
+        if step.vm is not None and step.source is not None and step.vm not in entries:
+            vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
+            entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
+    if plan.kind is OperationKind.ENTER:
+        # Those that are left are accounted for as well.
+        for left in plan.unplaced:
+            vm = next(vm for vm in inventory.copies_of(left.vm) if vm.host in plan.hosts)
+            entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
+    return tuple(entries.values())
+
+
+def plan_action(kind: OperationKind, host: HostName, steps: Sequence[PlannedStep]) -> Plan:
+    """The plan of a request about one host or one VM, made of these steps."""
+    return Plan(kind=kind, hosts=(host,), steps=numbered(tuple(steps)))
+
+
+_METHOD_OF_KIND = {
+    OperationKind.START_VM: Method.START,
+    OperationKind.SHUT_DOWN_VM: Method.SHUT_DOWN,
+    OperationKind.POWER_OFF_VM: Method.POWER_OFF,
+}
+
+
+def plan_power(kind: OperationKind, vm: Vm) -> Plan:
+    """Start, shut down or power off one VM where it is."""
+    step = PlannedStep(
+        number=1,
+        method=_METHOD_OF_KIND[kind],
+        host=vm.host,
+        vm=vm.id,
+        vm_name=vm.name,
+        source=vm.host,
+        targets=(vm.host,) if kind is OperationKind.START_VM else (),
+        load=load_of(vm) if kind is OperationKind.START_VM else NOTHING,
+        before=before(vm),
+    )
+    return plan_action(kind, vm.host, (step,))
+
+
+def plan_migration(vm: Vm, placement: Placement, inventory: Inventory) -> Plan:
+    """Move one VM, as its owner asked for."""
+    steps = moves_of([vm], placement, inventory)
+    return finished_plan(OperationKind.MIGRATE_VM, (vm.host,), steps, placement, inventory)
+
+
+def plan_remainder(
+    inventory: Inventory, host: HostName, assessment: Assessment, first: int
+) -> tuple[PlannedStep, ...]:
+    """Steps for VMs that appeared on a host after its plan was made."""
+    return numbered(tuple(departures(inventory, host, assessment)), first=first)
+
+
+def finished_plan(
+    kind: OperationKind,
+    hosts: Sequence[HostName],
+    steps: Sequence[PlannedStep],
+    placement: Placement,
+    inventory: Inventory,
+) -> Plan:
+    """Number the steps, put estimates on them, and say what the cluster looks like after."""
+    timed, eta = _timed(numbered(tuple(steps)), hosts, kind, inventory)
+    return Plan(
+        kind=kind,
+        hosts=tuple(hosts),
+        steps=timed,
+        unplaced=tuple(_unplaced(placement, inventory)),
+        eta=eta,
+        load_after=_load_after(timed, hosts, inventory, stays=kind is not OperationKind.ENTER),
+    )
+
+
+def _timed(
+    steps: tuple[PlannedStep, ...],
+    hosts: Sequence[HostName],
+    kind: OperationKind,
+    inventory: Inventory,
+) -> tuple[tuple[PlannedStep, ...], Range]:
+    """Start times and a range, as if the moves of each host of the operation followed one
+    another on its link; set-ups hide behind the copying of others, as far as slots allow. VMs
+    are stopped or started after them, wave by wave."""
+    moves: dict[HostName, list[PlannedStep]] = {host: [] for host in hosts}
+    starts: dict[int, float] = {}
+    for step in steps:
+        shared = step.host if kind is OperationKind.EXIT else step.source
+        if step.method is not Method.LIVE or shared is None:
+            continue
+        earlier = moves[shared]
+        copying_s = sum(one.sent_mib / _rate_of(one, inventory) for one in earlier)
+        turns = len(earlier) // _at_once(shared, kind, inventory)
+        starts[step.number] = round(max(copying_s, turns * (SET_UP_S + FINISH_S)), 2)
+        earlier.append(step)
+    ranges = []
+    for host, moved in moves.items():
+        taken = _moving_time(host, moved, kind, inventory)
+        for wave in _power_waves_of(steps, host):
+            starts.update({step.number: taken.low for step in wave})
+            taken += side_by_side([one.duration_s for one in wave], [one.grace_s for one in wave])
+        ranges.append(taken)
+    timed = tuple(replace(one, start_s=starts.get(one.number, one.start_s)) for one in steps)
+    return timed, Range(
+        low=max((one.low for one in ranges), default=0.0),
+        high=max((one.high for one in ranges), default=0.0),
+    )
+
+
+def _moving_time(
+    host: HostName, moves: Sequence[PlannedStep], kind: OperationKind, inventory: Inventory
+) -> Range:
+    """How long the moves of one host take together."""
+    if not moves:
+        return NO_TIME
+    return makespan(
+        [step.sent_mib for step in moves],
+        min(_rate_of(step, inventory) for step in moves),
+        _at_once(host, kind, inventory),
+    )
+
+
+def _power_waves_of(steps: Iterable[PlannedStep], host: HostName) -> list[list[PlannedStep]]:
+    """The steps that stop or start VMs of a host, in groups of those that do so together."""
+    waves: dict[int, list[PlannedStep]] = {}
+    for step in steps:
+        if step.host == host and step.method in _POWER_METHODS:
+            waves.setdefault(step.wave, []).append(step)
+    return [waves[wave] for wave in sorted(waves)]
+
+
+def _rate_of(step: PlannedStep, inventory: Inventory) -> float:
+    """What a planned migration can move in a second, in MiB."""
+    source = inventory.host(step.source or step.host)
+    return rate_mib_s(source, inventory.host(step.targets[0]))
+
+
+def _at_once(host: HostName, kind: OperationKind, inventory: Inventory) -> int:
+    """How many moves out of this host, or back to it, may be in flight."""
+    limits = inventory.cluster_of(inventory.host(host)).policy.limits
+    return max(1, limits.per_target if kind is OperationKind.EXIT else limits.per_source)
+
+
+def _unplaced(placement: Placement, inventory: Inventory) -> Iterable[Unplaced]:
+    for vm, against in placement.refusals.items():
+        yield Unplaced(
+            vm=vm,
+            vm_name=inventory.vm(vm).name,
+            reasons={host: tuple(one.message for one in found) for host, found in against.items()},
+        )
+
+
+def _load_after(
+    steps: Sequence[PlannedStep],
+    hosts: Sequence[HostName],
+    inventory: Inventory,
+    *,
+    stays: bool,
+) -> LoadAfter:
+    """Memory load of the hosts that stay, once everybody is on the first target; whether the
+    hosts of the operation `stays` among them is for its kind to say."""
+    arriving: dict[HostName, Load] = {}
+    departing: set[tuple[HostName | None, VmId | None]] = set()
+    for step in steps:
+        if step.method is Method.LIVE:
+            arriving[step.targets[0]] = arriving.get(step.targets[0], NOTHING) + step.load
+            departing.add((step.source, step.vm))
+    loads = []
+    clusters = {inventory.host(name).cluster for name in hosts}
+    for host in inventory.hosts:
+        if host.cluster not in clusters or (host.name in hosts and not stays):
+            continue
+        size = limit_of(host, inventory.cluster_of(host).policy).memory_mib
+        staying = sum(
+            (
+                load_of(vm)
+                for vm in inventory.vms_on(host.name)
+                if vm.is_active and (host.name, vm.id) not in departing
+            ),
+            arriving.get(host.name, NOTHING),
+        )
+        loads.append(staying.memory_mib / max(1, size))
+    if not loads:
+        return NO_LOAD
+    return LoadAfter(max=round(max(loads), 4), sd=round(pstdev(loads), 4))

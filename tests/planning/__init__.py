@@ -1,0 +1,1 @@
+"""Tests of the planner: stories about where VMs go and when, without a clock or a host."""

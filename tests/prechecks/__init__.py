@@ -1,0 +1,1 @@
+"""Tests of the prechecks: for every trouble the finding that names it."""
