@@ -16,7 +16,8 @@ demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brough
 
 test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, types, imports, all tests
 	$(BIN)/python -m pytest -m lab
-	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2 --ignore=tests/core
+	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2 \
+		--ignore=tests/core --ignore=tests/planning --ignore=tests/prechecks
 
 coverage: $(VENV)/installed-test ## Every line of the pure packages is run by their own tests
 	$(BIN)/python -m pytest tests/core tests/planning tests/prechecks --cov=furlough.core \
