@@ -4,8 +4,10 @@ it lives in our own process and needs no daemon."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import pytest
@@ -243,6 +245,37 @@ def test_a_look_tells_running_from_paused_from_off_from_unknown() -> None:
         assert seen(NOBODY) == (Presence.ABSENT, False, False)
     finally:
         handle.close()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_port_where_nobody_listens_is_told_at_once(transport: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def story(link: Any) -> None:
+        with pytest.raises(Unreachable, match=f"127.0.0.1 port {port}: Connection refused"):
+            await link.control(lambda handle: handle, what="the handle")
+
+    with_link(story, f"qemu+{transport}://127.0.0.1:{port}/system")
+
+
+def test_a_host_that_is_gone_is_tried_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libvirt's own attempt would go on for as long as the kernel tries, two minutes."""
+    monkeypatch.setattr(connection, "_REACHING_S", 0.05)  # Nobody wants to wait the real one out.
+    with ExitStack() as stack:
+        # Nobody is taken in, so its queue is full after one; then it is as silent as a dead host.
+        gone = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        where = gone.getsockname()
+        stack.enter_context(socket.create_connection(where))
+
+        async def story(link: Any) -> None:
+            for _ in range(2):
+                with pytest.raises(Unreachable, match="no answer within"):
+                    await link.control(lambda handle: handle, what="the handle")
+
+        with_link(story, f"qemu+tcp://127.0.0.1:{where[1]}/system")
 
 
 def test_a_host_that_never_lets_us_in_holds_up_nothing_but_calls_to_it(

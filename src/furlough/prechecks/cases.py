@@ -85,7 +85,7 @@ def subject_of(vm: Vm) -> str:
 
 def because(host: Host) -> str:
     """Why a host is silent, as the end of a sentence; empty if nobody knows."""
-    return f": {host.silent_because}" if host.silent_because else ""
+    return f": {host.silent_because.rstrip('.')}" if host.silent_because else ""
 
 
 def reasons(against: Mapping[HostName, Sequence[Obstacle]]) -> str:

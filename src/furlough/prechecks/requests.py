@@ -18,6 +18,7 @@ from furlough.core.states import HostMode
 from furlough.errors import Conflict, Invalid, Refused
 from furlough.planning.placement import Placement
 from furlough.planning.ties import ties_of
+from furlough.prechecks.cases import because
 
 _LONGEST_S = 366 * 24 * 3600.0
 
@@ -42,7 +43,7 @@ def check_connected(host: Host) -> None:
     if not host.is_connected:
         raise Refused(
             "host.silent",
-            f"Host {host.name} does not answer: {host.silent_because}.",
+            f"Host {host.name} does not answer{because(host)}.",
             remedy="Bring its management connection back.",
         )
 

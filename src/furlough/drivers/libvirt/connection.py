@@ -8,11 +8,13 @@ is in doubt; its connection is dropped, and the next call opens a new one.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import libvirt
 
@@ -26,6 +28,10 @@ _KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
 CONTROL_S = 15.0
 # How long a call waits for another one that is just connecting.
 _OPENING_S = 5.0
+# How long a daemon's port may take to let us in. libvirt itself would wait for a host that is
+# gone as long as the kernel tries, two minutes, and not see meanwhile that it is back.
+_REACHING_S = 5.0
+_PORTS = {"tcp": 16509, "tls": 16514}
 _CONTROL_THREADS = 4
 _CALLS_PER_CONNECTION = 4
 _MOST_LONG_CALLS = 64
@@ -81,6 +87,7 @@ class Connection:
                 self._let_go()
             if self._handle is None:
                 self.is_opening = True
+                _reach(self._uri)
                 handle = libvirt.open(self._uri)
                 _keep_alive(handle)
                 self._callbacks = [] if self._on_open is None else self._on_open(handle)
@@ -113,6 +120,23 @@ class Connection:
         """In a thread of its own: a host that does not answer keeps whoever closes waiting."""
         gone, self._handle = [self._handle], None
         threading.Thread(target=_close, args=(gone, self._callbacks), daemon=True).start()
+
+
+def _reach(uri: str) -> None:
+    """`Unreachable` unless the daemon's port lets us in. Only where libvirt itself would connect
+    there: ssh may have a way of its own."""
+    parts = urlsplit(uri)
+    port = _PORTS.get(parts.scheme.partition("+")[2])
+    if port is None or not parts.hostname:
+        return
+    where = (parts.hostname, parts.port or port)
+    try:
+        socket.create_connection(where, _REACHING_S).close()
+    except OSError as error:
+        why = error.strerror or f"no answer within {_REACHING_S:.0f} s"
+        raise Unreachable(
+            "hypervisor.lost", f"No connection to {where[0]} port {where[1]}: {why}."
+        ) from error
 
 
 def _close(gone: list[libvirt.virConnect], callbacks: list[int]) -> None:
