@@ -168,7 +168,6 @@ def test_planning_from_a_file_loads_nothing_that_asks_daemons_or_parses_all_comm
         (("--verify", "h1"), "take --inventory FILE"),
         (("--html", "x.html", "h1"), "take --inventory FILE"),
         (("--host", "h1"), "take --inventory FILE"),
-        (("--order", "memory", "h1"), "take --inventory FILE"),
         ((), "Name a host to empty"),
         (("--inventory", "x.json"), "Name a host to empty"),
         (("--inventory", "x.json", "--host", "h1", "--shut-down", "a"), "for hosts, not for files"),

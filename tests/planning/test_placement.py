@@ -22,7 +22,6 @@ from tests.core.builders import (
     a_host,
     a_vm,
     an_inventory,
-    load,
     repeatable,
     vm_id,
 )
@@ -31,7 +30,7 @@ from tests.core.builders import (
 def _placed(vms: list[Vm], targets: list[Host], residents: list[Vm] | None = None) -> Placement:
     """These VMs of h1, placed on these hosts."""
     inventory = an_inventory([*vms, *(residents or [])], hosts=[a_host(H1), *targets])
-    return place(vms, targets, rooms(inventory, targets), inventory)
+    return place(vms, targets, inventory)
 
 
 def _chosen(placement: Placement) -> dict[VmId, HostName]:
@@ -72,11 +71,11 @@ def test_a_vm_goes_to_the_host_that_it_fills_least_and_not_to_the_emptiest() -> 
 
 
 def test_memory_decides_before_processors_do() -> None:
-    """h2 has half of its memory in use, h3 a fifth of it but most of its vCPUs."""
+    """h2 has half of its memory in use, h3 a tenth of it but most of its vCPUs."""
     targets = [a_host(H2, memory_mib=10_000, cpus=25), a_host(H3, memory_mib=10_000, cpus=25)]
     residents = [
         a_vm(8, host=H2, memory_mib=5000, vcpus=0),
-        a_vm(9, host=H3, memory_mib=2000, vcpus=60),
+        a_vm(9, host=H3, memory_mib=1000, vcpus=60),
     ]
     placement = _placed([a_vm(1, memory_mib=600, vcpus=6)], targets, residents)
     assert _chosen(placement) == {vm_id(1): H3}
@@ -145,9 +144,8 @@ def test_without_any_host_every_vm_is_refused_without_a_reason_to_name() -> None
 def test_another_judge_may_forbid_what_facts_would_allow() -> None:
     vm, target = a_vm(1), a_host(H2, mode=HostMode.EXITING)
     inventory = an_inventory([vm], hosts=[a_host(H1), target])
-    room = {H2: load(65536, 64)}
-    assert place([vm], [target], room, inventory, obstacles).targets == {}
-    assert place([vm], [target], room, inventory, lambda *_: ()).targets == {vm_id(1): (H2,)}
+    assert place([vm], [target], inventory, judge=obstacles).targets == {}
+    assert place([vm], [target], inventory, judge=lambda *_: ()).targets == {vm_id(1): (H2,)}
 
 
 # --- properties --------------------------------------------------------------------------------

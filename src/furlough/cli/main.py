@@ -81,7 +81,7 @@ MovesOrder = Annotated[
     Literal["schedule", "memory"],
     typer.Option(
         "--order",
-        help="With --inventory: schedule fills the links; memory: the largest go first.",
+        help="Who moves first: schedule fills the links best; memory: the largest VMs.",
     ),
 ]
 Verify = Annotated[
@@ -275,14 +275,14 @@ def plan(
             html=html,
         )
         sys.exit(planning.plan_offline(request))
-    if host or verify or html is not None or order != "schedule":
-        raise typer.BadParameter("--host, --order, --verify and --html take --inventory FILE.")
+    if host or verify or html is not None:
+        raise typer.BadParameter("--host, --verify and --html take --inventory FILE.")
     from furlough.cli import reports
     from furlough.cli.daemon_access import connect
 
     with connect() as client:
         options = _enter_options(target_host, shut_down, override, strict, reason)
-        found = client.plan(every_host, options)
+        found = client.plan(every_host, {**options, "order": order})
     if json:
         output.print_json(found)
     else:
@@ -308,6 +308,7 @@ def enter(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
+    order: MovesOrder = "schedule",
     timeout: Timeout = None,
     reason: Reason = "",
     ticket: Ticket = "",
@@ -322,6 +323,7 @@ def enter(
         **_enter_options(target_host, shut_down, override, strict, reason),
         "timeout_s": None if timeout is None else output.seconds(timeout),
         "ticket": ticket,
+        "order": order,
     }
     _ask("enter", hosts, options, wait=wait, json=json)
 

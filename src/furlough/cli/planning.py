@@ -81,7 +81,7 @@ def plan_offline(request: Request) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _without_collector():
         document = _read(request.inventory)
-        from furlough.planning.scheduling import Order
+        from furlough.core.policy import Order
         from furlough.planning.what_if import Wishes, what_if
 
         wishes = Wishes(hosts=request.hosts, targets=request.targets, order=Order(request.order))
