@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -83,6 +83,19 @@ MovesOrder = Annotated[
         "--order",
         help="Who moves first: schedule fills the links best; memory: the largest VMs.",
     ),
+]
+Rolling = Annotated[
+    str | None,
+    typer.Option(
+        "--rolling", metavar="CLUSTER", help="With --inventory: waves for all hosts of a cluster."
+    ),
+]
+Width = Annotated[
+    int, typer.Option("--width", min=1, help="With --rolling: hosts of the first wave.")
+]
+HrollerRules = Annotated[
+    bool,
+    typer.Option("--hroller-rules", help="With --rolling: hosts filled to the brim, and no N+1."),
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="With --inventory: have the plan checked independently.")
@@ -247,6 +260,9 @@ def plan(
     inventory: FromFile = None,
     host: HostsOfFile = None,
     order: MovesOrder = "schedule",
+    rolling: Rolling = None,
+    width: Width = 1,
+    hroller_rules: HrollerRules = False,
     verify: Verify = False,
     html: Page = None,
     json: Json = False,
@@ -256,6 +272,10 @@ def plan(
     With --inventory, exit code 1 if --verify finds that the plan would break something.
     """
     every_host = [*(hosts or []), *(host or [])]
+    if rolling is not None or width != 1 or hroller_rules:
+        if every_host or target_host or verify or html is not None:
+            raise typer.BadParameter("--rolling is about a whole cluster, and takes no hosts.")
+        _plan_rolling(inventory, rolling, width, hroller_rules=hroller_rules, json=json)
     if not every_host:
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
@@ -287,6 +307,22 @@ def plan(
         output.print_json(found)
     else:
         reports.print_plan(found)
+
+
+def _plan_rolling(
+    inventory: Path | None, cluster: str | None, width: int, *, hroller_rules: bool, json: bool
+) -> NoReturn:
+    """Waves for a whole cluster, from a file."""
+    if inventory is None or cluster is None:
+        raise typer.BadParameter(
+            "--rolling CLUSTER takes --inventory FILE; --width and --hroller-rules take --rolling."
+        )
+    from furlough.cli.rolling import RollingRequest, plan_rolling
+
+    request = RollingRequest(
+        inventory=inventory, cluster=cluster, width=width, hroller_rules=hroller_rules, json=json
+    )
+    sys.exit(plan_rolling(request))
 
 
 @app.command(name="plan-diff")
