@@ -22,13 +22,13 @@ from time import process_time
 from bench.clusters import Recipe, Variant, cluster_document
 from bench.figures import Report, Target, median
 from bench.hbal import _text as ganeti_text
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.planning.board import Board, board_of_file
 from furlough.planning.checking import Move, Terms, violations
 from furlough.planning.inventory_file import Document, parse
 from furlough.planning.packing import Packing, evacuate
 from furlough.planning.rolling import RollingPlan, Rules, roll
-from furlough.planning.scheduling import Order, Schedule
+from furlough.planning.scheduling import Schedule
 from furlough.planning.timetable import timetable
 
 RUNS = 5

@@ -17,7 +17,6 @@ from furlough.core.admission import (
     check_vms_free,
     terms_of,
 )
-from furlough.core.capacity import rooms
 from furlough.core.drift import line_of
 from furlough.core.enrolment import Enrolment, Program, check_datastore, check_host
 from furlough.core.hostlog import LogLine, log_lines
@@ -227,7 +226,7 @@ class Service:
         inventory = await self._surveyed_inventory(hosts)
         options = settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
-        return plan_enter(inventory, hosts, assessment)
+        return plan_enter(inventory, hosts, assessment, options.order)
 
     async def exit_check(
         self, hosts: Sequence[HostName], options: ExitOptions
@@ -283,7 +282,7 @@ class Service:
                 remedy="See each finding's remedy: furlough check " + " ".join(hosts) + ".",
                 findings=assessment.blockers,
             )
-        plan = plan_enter(inventory, hosts, assessment)
+        plan = plan_enter(inventory, hosts, assessment, options.order)
         check_hash(plan, request.plan_hash)
         modes = [change for host in hosts for change in _towards_entering(inventory.host(host))]
         return await self._accept(plan, options, request, inventory, modes)
@@ -380,7 +379,7 @@ class Service:
         check_movable(found)
         hosts = candidates(inventory, [found.host], wanted)
         reservations = await self._store.reservations()
-        placement = place([found], hosts, rooms(inventory, hosts, reservations), inventory)
+        placement = place([found], hosts, inventory, reservations)
         if found.id not in placement.targets:
             raise fits_nowhere(found, placement)
         return await self._accept(

@@ -133,6 +133,29 @@ def test_what_stays_what_breaks_and_what_the_reserve_lacks_is_printed(
     assert "were lost too, no room for" in shown
 
 
+def test_a_rolling_plan_is_a_table_of_waves_or_json(alone: Furlough, file: Path) -> None:
+    words = ("plan", "--inventory", str(file), "--rolling", "c1")
+    shown = alone(*words).out
+    assert "2 waves, 3 migrations" in shown
+    assert "no plan that empties every host takes fewer than" in " ".join(shown.split())
+    found = alone(*words, "--json").json
+    assert sorted(host for wave in found["waves"] for host in wave["hosts"]) == ["h1", "h2", "h3"]
+
+
+def test_a_rolling_plan_tells_who_cannot_be_emptied_and_who_is_unprotected(
+    alone: Furlough, tmp_path: Path
+) -> None:
+    vms = [vm(f"v{n}", "h1") for n in range(8)] + [vm("tied", "h2", host_affinity=["h2"])]
+    path = tmp_path / "tied.json"
+    clusters = [{"name": "c1", "memory_ceiling": 1.0, "reserve": "n+1"}]
+    path.write_text(json.dumps(a_document(vms=vms, clusters=clusters)), encoding="utf-8")
+    shown = alone("plan", "--inventory", str(path), "--rolling", "c1", "--width", "2").out
+    assert "h2 cannot be emptied: tied finds no other host" in shown
+    brim = alone("plan", "--inventory", str(path), "--rolling", "c1", "--hroller-rules")
+    assert brim.code == 0
+    assert "not kept" in brim.out
+
+
 # --- two ways in, one command --------------------------------------------------------------------
 
 
@@ -168,8 +191,10 @@ def test_planning_from_a_file_loads_nothing_that_asks_daemons_or_parses_all_comm
         (("--verify", "h1"), "take --inventory FILE"),
         (("--html", "x.html", "h1"), "take --inventory FILE"),
         (("--host", "h1"), "take --inventory FILE"),
-        (("--order", "memory", "h1"), "take --inventory FILE"),
         ((), "Name a host to empty"),
+        (("--rolling", "c1"), "takes --inventory FILE"),
+        (("--inventory", "x.json", "--width", "2"), "take --rolling"),
+        (("--inventory", "x.json", "--rolling", "c1", "h1"), "takes no hosts"),
         (("--inventory", "x.json"), "Name a host to empty"),
         (("--inventory", "x.json", "--host", "h1", "--shut-down", "a"), "for hosts, not for files"),
         (("--inventory", "x.json", "--host", "h1", "--order", "size"), "size"),

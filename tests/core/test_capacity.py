@@ -10,7 +10,6 @@ from furlough.core.capacity import (
     NOTHING,
     Load,
     Reservation,
-    homeless,
     limit_of,
     load_of,
     room_on,
@@ -130,40 +129,3 @@ def test_what_is_used_and_what_is_left_are_always_the_limit(
     assert room_on(inventory, host, reservations) + used == limit_of(
         host, inventory.cluster_of(host).policy
     )
-
-
-# --- who would find room -----------------------------------------------------------------------
-
-
-def test_whoever_finds_no_room_is_named_and_everybody_else_has_found_some() -> None:
-    vms = [a_vm(1, memory_mib=6000), a_vm(2, memory_mib=5000), a_vm(3, memory_mib=3000)]
-    room = {H2: load(8192, 8), H3: load(4096, 8)}
-    assert homeless(vms, room, lambda _vm, _host: True) == [vms[1]]
-
-
-def test_the_host_that_is_lost_gives_no_room() -> None:
-    room = {H2: load(8192, 8), H3: load(4096, 8)}
-    vms = [a_vm(1, memory_mib=6000)]
-    assert homeless(vms, room, lambda _vm, _host: True) == []
-    assert homeless(vms, room, lambda _vm, _host: True, lost=H2) == vms
-
-
-def test_room_on_a_host_that_could_not_run_a_vm_is_no_room_for_it() -> None:
-    room = {H2: load(8192, 8), H3: load(8192, 8)}
-    vms = [a_vm(1), a_vm(2), a_vm(3)]
-    assert homeless(vms, room, lambda vm, host: host == H3 and vm.id != vm_id(1)) == [vms[0]]
-
-
-@repeatable
-@given(
-    sizes=st.lists(st.integers(1, 40), max_size=12),
-    rooms_mib=st.lists(st.integers(0, 60), max_size=5),
-)
-def test_it_never_says_that_all_fit_where_they_do_not(
-    sizes: list[int], rooms_mib: list[int]
-) -> None:
-    vms = [a_vm(n, memory_mib=size, vcpus=1) for n, size in enumerate(sizes, 1)]
-    room = {HostName(f"t{n}"): load(one, 100) for n, one in enumerate(rooms_mib)}
-    if not homeless(vms, room, lambda _vm, _host: True):
-        assert sum(sizes) <= sum(rooms_mib)
-        assert max(sizes, default=0) <= max(rooms_mib, default=0)

@@ -155,7 +155,7 @@ def test_live_facts_give_the_same_columns_as_a_file() -> None:
     ]
     inventory = builders.an_inventory(vms)
 
-    board = board_of_live(inventory)
+    board = board_of_live(inventory, C1)
 
     assert board.hosts.names == (H1, H2, H3)
     assert board.vms.memory_mib[0] == 2048
@@ -171,7 +171,7 @@ def test_live_rows_say_what_prechecks_would_say() -> None:
         builders.a_host(H2, cpu_models=frozenset({"Haswell"})),
         replace(builders.a_host(H3), reachability=Reachability.SILENT),
     ]
-    board = board_of_live(builders.an_inventory([builders.a_vm(1, host=H1)], hosts=hosts))
+    board = board_of_live(builders.an_inventory([builders.a_vm(1, host=H1)], hosts=hosts), C1)
 
     assert against(board, board.vms.names[0], H2) is Cause.CPU
     assert against(board, board.vms.names[0], H3) is Cause.SILENT
@@ -190,17 +190,18 @@ def test_after_a_failure_only_what_lies_in_the_machines_counts() -> None:
         replace(builders.a_vm(2, host=H2), name=builders.a_vm(1, host=H1).name),
     ]
 
-    board = board_of_live(builders.an_inventory(vms, hosts=hosts))
+    board = board_of_live(builders.an_inventory(vms, hosts=hosts), C1)
 
     assert board.row(0)[1] == CODE_OF[Cause.DUPLICATE]
-    assert board.failover_row(0).tolist() == [FREE, FREE, CODE_OF[Cause.MODE]]
+    assert board.failover_row(0).tolist() == [FREE, FREE, FREE]
+    assert board.hosts.is_open.tolist() == [True, True, False]
 
 
 def test_live_vms_of_one_kind_are_of_one_class_unless_a_host_said_something() -> None:
     vms = [builders.a_vm(1, host=H1), builders.a_vm(2, host=H2), builders.a_vm(3, host=H1)]
     inventory = replace(builders.an_inventory(vms), misfits={(H2, vms[2].id): "no avx"})
 
-    board = board_of_live(inventory)
+    board = board_of_live(inventory, C1)
 
     assert board.vms.classes.tolist() == [0, 0, 1]
     assert board.row(2)[1] == CODE_OF[Cause.CPU]
@@ -211,7 +212,7 @@ def test_places_held_by_others_are_taken() -> None:
         operation=OPERATION, vm=builders.vm_id(9), host=H2, load=builders.load(4096, 2)
     )
 
-    board = board_of_live(builders.an_inventory([builders.a_vm(1, host=H1)]), [held])
+    board = board_of_live(builders.an_inventory([builders.a_vm(1, host=H1)]), C1, [held])
 
     assert board.hosts.held_memory_mib.tolist() == [0, 4096, 0]
     assert board.hosts.held_vcpus.tolist() == [0, 2, 0]
@@ -227,15 +228,15 @@ def test_rules_of_a_cluster_become_rows_and_groups() -> None:
     )
     cluster = replace(builders.a_cluster(reserve=Reserve.N_PLUS_1), rules=rules)
 
-    board = board_of_live(replace(builders.an_inventory(vms), clusters=[cluster]))
+    board = board_of_live(replace(builders.an_inventory(vms), clusters=[cluster]), C1)
 
     assert against(board, board.vms.names[0], H2) is Cause.RULE
     assert against(board, board.vms.names[0], H3) is None
     assert [(one.name, one.is_hard, one.members) for one in board.groups] == [
-        ("rule ssd", False, (0,)),
         ("rule pair", True, (0, 1)),
+        ("rule ssd", False, (0,)),
     ]
-    assert board.groups[0].hosts == {1}
+    assert board.groups[1].hosts == {1}
     assert board.keeps_reserve.tolist() == [True]
 
 
@@ -248,18 +249,19 @@ def test_live_vms_that_are_busy_tied_or_to_be_left_do_not_move() -> None:
         replace(builders.a_vm(4, host=H1), memory_used_mib=100),
     ]
 
-    board = board_of_live(builders.an_inventory(vms))
+    board = board_of_live(builders.an_inventory(vms), C1)
 
     assert board.vms.may_move.tolist() == [False, False, False, True]
     assert board.vms.sends_mib[3] == 100
     assert np.all(board.vms.sends_mib[:3] == board.vms.memory_mib[:3])
 
 
-def test_a_live_host_of_another_cluster_is_out_of_the_question() -> None:
+def test_a_live_board_knows_the_hosts_and_vms_of_its_cluster_alone() -> None:
     hosts = [builders.a_host(H1), builders.a_host(HostName("x1"), cluster=C2)]
     inventory = replace(
         builders.an_inventory([builders.a_vm(1, host=H1)], hosts=hosts),
         clusters=[builders.a_cluster(C1), builders.a_cluster(C2)],
     )
 
-    assert board_of_live(inventory).row(0).tolist() == [FREE, ELSEWHERE]
+    assert board_of_live(inventory, C1).hosts.names == (H1,)
+    assert board_of_live(inventory, C2).vms.uuids == []

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from furlough.core.affinity import Rule, RuleKind
-from furlough.core.capacity import rooms
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.states import Power
@@ -45,7 +44,7 @@ def _ruled(vms: list[Vm], *rules: Rule) -> Inventory:
 def _placed(inventory: Inventory) -> Placement:
     """The VMs of h1 on the other hosts."""
     targets = [host for host in inventory.hosts if host.name != H1]
-    return place(inventory.vms_on(H1), targets, rooms(inventory, targets), inventory)
+    return place(inventory.vms_on(H1), targets, inventory)
 
 
 def _bonds(inventory: Inventory) -> Bonds:
@@ -62,14 +61,14 @@ def _messages(placement: Placement, number: int) -> set[str]:
 def test_groups_that_share_a_member_are_one_unit() -> None:
     vms = [a_vm(n) for n in range(1, 6)]
     rules = [_rule(TOGETHER, "vm1", "vm2"), _rule(TOGETHER, "vm2", "vm4", name="s")]
-    units = _bonds(_ruled(vms, *rules)).units(vms)
-    assert [[vm.name for vm in unit] for unit in units] == [["vm1", "vm2", "vm4"], ["vm3"], ["vm5"]]
+    targets = _placed(_ruled(vms, *rules)).targets
+    assert len({targets[vm_id(n)] for n in (1, 2, 4)}) == 1, "together, and retrying nowhere else"
+    assert {len(targets[vm_id(n)]) for n in (3, 5)} == {3}
 
 
 def test_a_soft_rule_makes_no_unit_but_is_held_where_it_can_be() -> None:
     rule = _rule(TOGETHER, "vm1", "vm2", is_hard=False)
     inventory = _ruled([a_vm(1), a_vm(2)], rule)
-    assert len(_bonds(inventory).units(inventory.vms)) == 2
     targets = _placed(inventory).targets
     assert targets[vm_id(1)][0] == targets[vm_id(2)][0], "though two hosts would be more level"
     big = _ruled([a_vm(n, memory_mib=40_000) for n in (1, 2)], rule)

@@ -14,7 +14,7 @@ from furlough.planning.compatibility import Cause
 from furlough.planning.live_board import board_of_live
 from furlough.planning.packing import Effort, Packing, evacuate, reseated
 from tests.core import builders
-from tests.core.builders import H2, H3, repeatable
+from tests.core.builders import C1, H2, H3, repeatable
 from tests.planning.boards import GIB, Row, a_board, host, names, vm, where
 
 
@@ -190,7 +190,7 @@ def packed_with(rule: Rule, *more: Vm) -> Packing:
     """VMs 1 and 2 leave h1, with this rule about them."""
     vms = [builders.a_vm(1), builders.a_vm(2), *more]
     inventory = builders.an_inventory(vms, clusters=[builders.a_cluster(rules=[rule])])
-    return evacuate(board_of_live(inventory), [0])
+    return evacuate(board_of_live(inventory, C1), [0])
 
 
 def test_soft_rules_are_held_where_they_can_be() -> None:

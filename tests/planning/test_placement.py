@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from random import Random
 
@@ -11,18 +12,22 @@ from hypothesis import strategies as st
 from furlough.core.capacity import NOTHING, Load, load_of, rooms
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Vm
-from furlough.core.states import HostMode
+from furlough.core.retry import MOST_ATTEMPTS
+from furlough.core.states import HostMode, Power
+from furlough.core.vm_policy import VmPolicy
 from furlough.planning.compatibility import Cause, obstacles
+from furlough.planning.live_packing import MOST_TARGETS
 from furlough.planning.placement import Placement, place
 from tests.core.builders import (
+    C2,
     H1,
     H2,
     H3,
     H4,
+    a_cluster,
     a_host,
     a_vm,
     an_inventory,
-    load,
     repeatable,
     vm_id,
 )
@@ -31,7 +36,7 @@ from tests.core.builders import (
 def _placed(vms: list[Vm], targets: list[Host], residents: list[Vm] | None = None) -> Placement:
     """These VMs of h1, placed on these hosts."""
     inventory = an_inventory([*vms, *(residents or [])], hosts=[a_host(H1), *targets])
-    return place(vms, targets, rooms(inventory, targets), inventory)
+    return place(vms, targets, inventory)
 
 
 def _chosen(placement: Placement) -> dict[VmId, HostName]:
@@ -72,11 +77,11 @@ def test_a_vm_goes_to_the_host_that_it_fills_least_and_not_to_the_emptiest() -> 
 
 
 def test_memory_decides_before_processors_do() -> None:
-    """h2 has half of its memory in use, h3 a fifth of it but most of its vCPUs."""
+    """h2 has half of its memory in use, h3 a tenth of it but most of its vCPUs."""
     targets = [a_host(H2, memory_mib=10_000, cpus=25), a_host(H3, memory_mib=10_000, cpus=25)]
     residents = [
         a_vm(8, host=H2, memory_mib=5000, vcpus=0),
-        a_vm(9, host=H3, memory_mib=2000, vcpus=60),
+        a_vm(9, host=H3, memory_mib=1000, vcpus=60),
     ]
     placement = _placed([a_vm(1, memory_mib=600, vcpus=6)], targets, residents)
     assert _chosen(placement) == {vm_id(1): H3}
@@ -145,9 +150,51 @@ def test_without_any_host_every_vm_is_refused_without_a_reason_to_name() -> None
 def test_another_judge_may_forbid_what_facts_would_allow() -> None:
     vm, target = a_vm(1), a_host(H2, mode=HostMode.EXITING)
     inventory = an_inventory([vm], hosts=[a_host(H1), target])
-    room = {H2: load(65536, 64)}
-    assert place([vm], [target], room, inventory, obstacles).targets == {}
-    assert place([vm], [target], room, inventory, lambda *_: ()).targets == {vm_id(1): (H2,)}
+    assert place([vm], [target], inventory, judge=obstacles).targets == {}
+    assert place([vm], [target], inventory, judge=lambda *_: ()).targets == {vm_id(1): (H2,)}
+
+
+def test_vms_of_several_clusters_are_placed_each_in_its_own() -> None:
+    x1, x2 = HostName("x1"), HostName("x2")
+    hosts = [a_host(H1), a_host(H2), a_host(x1, cluster=C2), a_host(x2, cluster=C2)]
+    vms = [a_vm(1), a_vm(2, host=x1), a_vm(3, host=x1, memory_mib=10**6)]
+    inventory = an_inventory(vms, hosts=hosts, clusters=[a_cluster(), a_cluster(C2)])
+    placement = place(vms, [hosts[1], hosts[3]], inventory, leaving=[H1, x1])
+    assert placement.targets == {vm_id(1): (H2,), vm_id(2): (x2,)}
+    assert set(placement.refusals[vm_id(3)]) == {x2}
+
+
+def test_a_step_has_more_targets_than_attempts_and_not_hundreds() -> None:
+    targets = [a_host(HostName(f"t{n:02}")) for n in range(20)]
+    (ranked,) = _placed([a_vm(1)], targets).targets.values()
+    assert len(ranked) == len(set(ranked)) == MOST_TARGETS > MOST_ATTEMPTS
+
+
+def test_nobody_whose_host_stays_is_moved_and_those_who_could_make_room_are_named() -> None:
+    targets = [a_host(H2, memory_mib=10_000), a_host(H3, memory_mib=4000)]
+    residents = [a_vm(9, host=H2, memory_mib=2500)]
+    inventory = an_inventory([a_vm(1, memory_mib=8000), *residents], hosts=[a_host(H1), *targets])
+    placement = place(inventory.vms_on(H1), targets, inventory, leaving=[H1])
+    assert placement.targets == {}
+    assert placement.helpers == {vm_id(9): H3}
+
+
+def test_without_a_reserve_only_vms_marked_ha_have_to_survive_one_more_host() -> None:
+    ha = VmPolicy(ha=True)
+    vms = [a_vm(1), a_vm(2, host=H2, policy=ha), a_vm(3, host=H2)]
+    inventory = an_inventory(vms, hosts=[a_host(H1), a_host(H2)])
+    placement = place(inventory.vms_on(H1), [inventory.host(H2)], inventory, leaving=[H1])
+    assert placement.gaps == {H2: (vm_id(2),)}
+
+
+def test_a_vm_that_starts_where_it_is_takes_huge_pages_there_as_well() -> None:
+    host = replace(a_host(H2), free_huge_pages={2048: 2048})
+    off = [replace(a_vm(n, host=H2, power=Power.SHUT_OFF), huge_page_kib=2048) for n in (1, 2)]
+    inventory = an_inventory(off, hosts=[a_host(H1), host])
+    placement = place(off, [host], inventory, judge=lambda *_: ())
+    assert list(placement.targets) == [vm_id(1)]
+    (refusal,) = placement.refusals[vm_id(2)][H2]
+    assert refusal.cause is Cause.HUGE_PAGES
 
 
 # --- properties --------------------------------------------------------------------------------

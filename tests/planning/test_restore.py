@@ -333,8 +333,8 @@ def test_each_of_several_hosts_gets_its_own_vms_back() -> None:
     ]
     assert [(step.host, step.method) for step in plan.steps] == [
         (host, method)
-        for host in (H1, H2)
         for method in (Method.RAISE_GUARD, Method.LIVE, Method.LOWER_GUARD)
+        for host in (H1, H2)
     ]
     assert len(decided) == 2
 

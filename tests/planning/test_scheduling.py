@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.planning.checking import Move, violations
 from furlough.planning.checking import Terms as CheckTerms
 from furlough.planning.inventory_file import parse
 from furlough.planning.link_model import Job
-from furlough.planning.scheduling import Order, Schedule, Sites, Terms, TimedMove, schedule
+from furlough.planning.scheduling import Schedule, Sites, Terms, TimedMove, schedule
 from tests.core.builders import repeatable, vm_id
 
 GIB = 1024

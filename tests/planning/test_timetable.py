@@ -11,12 +11,12 @@ from bench.clusters import Recipe, Variant, cluster_document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.planning.board import board_of_file
 from furlough.planning.checking import Move, Terms, violations
 from furlough.planning.inventory_file import Document, parse
 from furlough.planning.packing import Packing, evacuate
-from furlough.planning.scheduling import Order, Schedule
+from furlough.planning.scheduling import Schedule
 from furlough.planning.timetable import timetable
 from tests.core.builders import repeatable, vm_id
 

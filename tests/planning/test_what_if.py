@@ -12,7 +12,7 @@ from bench.clusters import Recipe, Variant, cluster_document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.errors import NotFound
 from furlough.planning import inventory_file
 from furlough.planning.board import board_of_file
@@ -20,7 +20,6 @@ from furlough.planning.checking import Move, Terms, violations
 from furlough.planning.inventory_file import Document
 from furlough.planning.link_model import Job
 from furlough.planning.packing import evacuate
-from furlough.planning.scheduling import Order
 from furlough.planning.timetable import timetable
 from furlough.planning.unplaced import staying_vms
 from furlough.planning.what_if import WhatIf, Wishes, _seats, waves_of, what_if

@@ -313,3 +313,28 @@ def test_a_group_on_several_hosts_that_leave_together_comes_together() -> None:
     )
     assessment = assess(inventory, [H1, H2], EnterOptions())
     assert len({one.target for one in assessment.dispositions}) == 1
+
+
+# --- others who could make room ----------------------------------------------------------------
+
+
+def _crowded(free_on_h3_mib: int) -> Inventory:
+    """A VM of 8 GiB has to leave h1; h2 would have room for it without its own, small one."""
+    hosts = [
+        a_host(H1),
+        a_host(H2, memory_mib=10_000),
+        a_host(H3, memory_mib=free_on_h3_mib),
+    ]
+    vms = [a_vm(1, memory_mib=8000), a_vm(2, host=H2, memory_mib=2500)]
+    return an_inventory(vms, hosts=hosts, clusters=[a_cluster(memory_ceiling=1.0)])
+
+
+def test_who_could_make_room_is_named_and_not_moved() -> None:
+    (found,) = _found(_crowded(4000), "vm.no_room")
+    assert f"furlough vm migrate {vm_id(2)} --to h3 ({a_vm(2).name})" in found.remedy
+    assert found.severity is Severity.BLOCKER
+
+
+def test_nobody_is_named_where_nobody_could_make_room() -> None:
+    (found,) = _found(_crowded(1000), "vm.no_room")
+    assert "make room" not in found.remedy

@@ -97,6 +97,18 @@ def _busy_mate() -> Inventory:
     return leaving(grouped(1), replace(grouped(2), host=H2, busy_with="an outgoing migration"))
 
 
+def _soft_rule_that_gives() -> Inventory:
+    """Rather apart from one that runs on the only other host."""
+    vms = [a_vm(1), a_vm(9, host=H2)]
+    rule = Rule(
+        name="apart",
+        kind=RuleKind.ANTI_AFFINITY,
+        vms=tuple(vm.id for vm in vms),
+        is_hard=False,
+    )
+    return an_inventory(vms, hosts=[a_host(H1), a_host(H2)], clusters=[a_cluster(rules=(rule,))])
+
+
 def _rule_against_all() -> Inventory:
     rule = Rule(name="r", kind=RuleKind.HOST_AFFINITY, vms=("vm1",), hosts=(H1,))
     return an_inventory([a_vm(1)], clusters=[a_cluster(rules=[rule])])
@@ -173,6 +185,7 @@ TROUBLES: Mapping[str, Trouble] = {
             *[a_vm(n, name="db", host=h) for n, h in ((1, H1), (2, H2), (3, H3))]
         ),
         "vm.rule": _rule_against_all(),
+        "vm.rule_gave": _soft_rule_that_gives(),
         "vm.policy": leaving(replace(a_vm(1), policy_troubles=("ha cannot be 'maybe'.",))),
         "vm.leave": leaving(wishing(OnMaintenance.LEAVE)),
         "vm.ask": leaving(wishing(OnMaintenance.ASK)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -81,8 +81,21 @@ MovesOrder = Annotated[
     Literal["schedule", "memory"],
     typer.Option(
         "--order",
-        help="With --inventory: schedule fills the links; memory: the largest go first.",
+        help="Who moves first: schedule fills the links best; memory: the largest VMs.",
     ),
+]
+Rolling = Annotated[
+    str | None,
+    typer.Option(
+        "--rolling", metavar="CLUSTER", help="With --inventory: waves for all hosts of a cluster."
+    ),
+]
+Width = Annotated[
+    int, typer.Option("--width", min=1, help="With --rolling: hosts of the first wave.")
+]
+HrollerRules = Annotated[
+    bool,
+    typer.Option("--hroller-rules", help="With --rolling: hosts filled to the brim, and no N+1."),
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="With --inventory: have the plan checked independently.")
@@ -247,6 +260,9 @@ def plan(
     inventory: FromFile = None,
     host: HostsOfFile = None,
     order: MovesOrder = "schedule",
+    rolling: Rolling = None,
+    width: Width = 1,
+    hroller_rules: HrollerRules = False,
     verify: Verify = False,
     html: Page = None,
     json: Json = False,
@@ -256,6 +272,10 @@ def plan(
     With --inventory, exit code 1 if --verify finds that the plan would break something.
     """
     every_host = [*(hosts or []), *(host or [])]
+    if rolling is not None or width != 1 or hroller_rules:
+        if every_host or target_host or verify or html is not None:
+            raise typer.BadParameter("--rolling is about a whole cluster, and takes no hosts.")
+        _plan_rolling(inventory, rolling, width, hroller_rules=hroller_rules, json=json)
     if not every_host:
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
@@ -275,18 +295,34 @@ def plan(
             html=html,
         )
         sys.exit(planning.plan_offline(request))
-    if host or verify or html is not None or order != "schedule":
-        raise typer.BadParameter("--host, --order, --verify and --html take --inventory FILE.")
+    if host or verify or html is not None:
+        raise typer.BadParameter("--host, --verify and --html take --inventory FILE.")
     from furlough.cli import reports
     from furlough.cli.daemon_access import connect
 
     with connect() as client:
         options = _enter_options(target_host, shut_down, override, strict, reason)
-        found = client.plan(every_host, options)
+        found = client.plan(every_host, {**options, "order": order})
     if json:
         output.print_json(found)
     else:
         reports.print_plan(found)
+
+
+def _plan_rolling(
+    inventory: Path | None, cluster: str | None, width: int, *, hroller_rules: bool, json: bool
+) -> NoReturn:
+    """Waves for a whole cluster, from a file."""
+    if inventory is None or cluster is None:
+        raise typer.BadParameter(
+            "--rolling CLUSTER takes --inventory FILE; --width and --hroller-rules take --rolling."
+        )
+    from furlough.cli.rolling import RollingRequest, plan_rolling
+
+    request = RollingRequest(
+        inventory=inventory, cluster=cluster, width=width, hroller_rules=hroller_rules, json=json
+    )
+    sys.exit(plan_rolling(request))
 
 
 @app.command(name="plan-diff")
@@ -308,6 +344,7 @@ def enter(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
+    order: MovesOrder = "schedule",
     timeout: Timeout = None,
     reason: Reason = "",
     ticket: Ticket = "",
@@ -322,6 +359,7 @@ def enter(
         **_enter_options(target_host, shut_down, override, strict, reason),
         "timeout_s": None if timeout is None else output.seconds(timeout),
         "ticket": ticket,
+        "order": order,
     }
     _ask("enter", hosts, options, wait=wait, json=json)
 

@@ -80,8 +80,8 @@ def plan_offline(request: Request) -> int:
     # One process that plans once has no use for threads of a numeric library.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _without_collector():
-        document = _read(request.inventory)
-        from furlough.planning.scheduling import Order
+        document = read_inventory(request.inventory)
+        from furlough.core.policy import Order
         from furlough.planning.what_if import Wishes, what_if
 
         wishes = Wishes(hosts=request.hosts, targets=request.targets, order=Order(request.order))
@@ -115,7 +115,8 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(path: Path) -> Document:
+def read_inventory(path: Path) -> Document:
+    """What an inventory file says; `Invalid` with the place in it where it makes no sense."""
     from furlough.planning.inventory_file import MOST_BYTES, read
 
     try:

@@ -6,7 +6,7 @@ its place. So nothing is lost, and nothing counted twice, while it moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from furlough.core.ids import HostName, OperationId, VmId
@@ -86,30 +86,3 @@ def rooms(
     for one in reservations:
         by_host.setdefault(one.host, []).append(one)
     return {host.name: room_on(inventory, host, by_host.get(host.name, ())) for host in hosts}
-
-
-def homeless(
-    vms: Sequence[Vm],
-    room: Mapping[HostName, Load],
-    may_run: Callable[[Vm, HostName], bool],
-    *,
-    lost: HostName | None = None,
-) -> list[Vm]:
-    """Those of these VMs for which the first fit, the largest first, finds no room on these
-    hosts less the one that is lost. A better packing may exist where it names some; where it
-    names none, all fit."""
-    # Plain numbers: a large cluster asks this for each of its hosts.
-    taken: dict[HostName, tuple[int, int]] = {}
-    without = []
-    for vm in sorted(vms, key=lambda vm: (-vm.memory_mib, -vm.vcpus, vm.id)):
-        memory_mib, vcpus = vm.memory_mib, vm.vcpus
-        for name, free in room.items():
-            memory_taken, vcpus_taken = taken.get(name, (0, 0))
-            if memory_taken + memory_mib > free.memory_mib or vcpus_taken + vcpus > free.vcpus:
-                continue
-            if name != lost and may_run(vm, name):
-                taken[name] = (memory_taken + memory_mib, vcpus_taken + vcpus)
-                break
-        else:
-            without.append(vm)
-    return without

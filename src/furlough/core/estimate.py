@@ -1,9 +1,7 @@
-"""How long a live migration should take: pre-copy in rounds over a link.
+"""What estimates are made of: constants, the rate of links, ranges.
 
-    round 1 sends the memory in use; each later round sends what the guest wrote meanwhile,
-    at most its working set; when the rest fits into the downtime limit, the VM is switched over
-
-Constants are those of measured libvirt and QEMU (docs/explanation/estimates.md).
+Constants are those of measured libvirt and QEMU (docs/explanation/estimates.md); how migrations
+follow from them, alone or many at once, is told by `planning/link_model`.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.inventory import Host, Vm
 
 SET_UP_S = 0.6
 FINISH_S = 0.4
@@ -49,39 +47,14 @@ class Range:
 NO_TIME = Range(low=0.0, high=0.0)
 
 
-def rate_mib_s(source: Host, target: Host) -> float:
-    """What one migration can move between two hosts when it has the link for itself."""
-    return max(1, min(source.link_mbit_s, target.link_mbit_s)) * _MIB_PER_MBIT * LINK_EFFICIENCY
-
-
-def estimate_move(vm: Vm, target: Host, inventory: Inventory) -> Estimate:
-    """The estimate for moving this VM to that host, alone on the link."""
-    return estimate_live(vm, rate_mib_s(inventory.host(vm.host), target))
-
-
-def estimate_live(vm: Vm, rate: float) -> Estimate:
-    """The estimate for a live migration of `vm` at `rate` MiB/s."""
-    round_mib = float(_memory_to_send(vm))
-    sent_mib = 0.0
-    for _ in range(MOST_ROUNDS):
-        sent_mib += round_mib
-        rewritten = min(_working_set(vm), (vm.dirty_mib_s or 0.0) * round_mib / rate)
-        if rewritten / rate <= DOWNTIME_LIMIT_S:
-            round_mib = rewritten
-            break
-        round_mib = rewritten
-    pause_s = round_mib / rate
-    sent_mib += round_mib
-    return Estimate(
-        duration_s=round(SET_UP_S + sent_mib / rate + FINISH_S, 2),
-        downtime_ms=round(1000 * pause_s) + 100,
-        sent_mib=round(sent_mib),
-    )
+def link_mib_s(host: Host) -> float:
+    """What the link of a host carries."""
+    return max(1, host.link_mbit_s) * _MIB_PER_MBIT * LINK_EFFICIENCY
 
 
 def estimate_save(vm: Vm) -> float:
     """Seconds that writing this VM's memory to its host's disk may take."""
-    return round(1 + _memory_to_send(vm) / SAVE_MIB_S, 2)
+    return round(1 + memory_to_send_mib(vm) / SAVE_MIB_S, 2)
 
 
 def side_by_side(durations_s: Sequence[float], graces_s: Sequence[float]) -> Range:
@@ -93,25 +66,6 @@ def side_by_side(durations_s: Sequence[float], graces_s: Sequence[float]) -> Ran
     )
 
 
-def _memory_to_send(vm: Vm) -> int:
+def memory_to_send_mib(vm: Vm) -> int:
+    """What moving or saving this VM has to copy at least."""
     return vm.memory_mib if vm.memory_used_mib is None else vm.memory_used_mib
-
-
-def _working_set(vm: Vm) -> float:
-    return vm.memory_mib if vm.working_set_mib is None else vm.working_set_mib
-
-
-def makespan(sent_mib: Sequence[int], rate: float, at_once: int) -> Range:
-    """How long migrations that send this much take over one link, `at_once` in flight.
-
-    The low end is the bytes over the link and one set-up; the high end adds every set-up that
-    the others in flight may fail to hide, and half of the bytes again for guests that write.
-    """
-    if not sent_mib:
-        return NO_TIME
-    copying_s = sum(sent_mib) / rate
-    turns = -(-len(sent_mib) // max(1, at_once))
-    return Range(
-        low=round(copying_s + SET_UP_S + FINISH_S, 1),
-        high=round(1.5 * copying_s + (turns + 1) * (SET_UP_S + FINISH_S), 1),
-    )

@@ -128,13 +128,16 @@ NO_LOAD = LoadAfter(max=0.0, sd=0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be done, for whom, and about how long it takes."""
+    """What will be done, for whom, and about how long it takes: a range with its reasons, and what
+    the moves take at least in any order (`bound_s`)."""
 
     kind: OperationKind
     hosts: tuple[HostName, ...]
     steps: tuple[PlannedStep, ...]
     unplaced: tuple[Unplaced, ...] = ()
     eta: Range = NO_TIME
+    eta_reasons: tuple[str, ...] = ()
+    bound_s: float = 0.0
     load_after: LoadAfter = NO_LOAD
 
     @property

@@ -45,6 +45,14 @@ class ClusterPolicy:
     severity: tuple[tuple[str, str], ...] = ()
 
 
+class Order(StrEnum):
+    """Who moves first among those that may: as fills the links best, or most memory first and then
+    higher availability priority."""
+
+    SCHEDULE = "schedule"
+    MEMORY = "memory"
+
+
 class CancelMode(StrEnum):
     """What happens to migrations in flight: `stop` aborts them, `finish` lets them end."""
 
@@ -65,13 +73,14 @@ class EnterOptions:
     """How to enter maintenance. `timeout_s` of 0 or less: no timeout, None: the default one; no
     targets: any host. `shut_down`: VMs that may be shut down where they cannot move live;
     `override`: codes of blockers that the operator accepts, which takes a `reason`; `strict`:
-    codes that are blockers for whoever asks, whatever they are usually."""
+    codes that are blockers for whoever asks, whatever they are usually; `order`: of the moves."""
 
     timeout_s: float | None = None
     target_hosts: tuple[HostName, ...] = ()
     shut_down: tuple[VmId, ...] = ()
     override: tuple[str, ...] = ()
     strict: tuple[str, ...] = ()
+    order: Order = Order.SCHEDULE
     reason: str = ""
     ticket: str = ""
     purpose: str = ""

@@ -242,6 +242,12 @@ POLICY_CODES: Mapping[str, Kind] = {
         meaning="The VM belongs to an affinity group with several running members.",
         remedy="Nothing to do: those on one host move together.",
     ),
+    "vm.rule_gave": Kind(
+        severity=_INFO,
+        meaning="A soft rule about the VM cannot be held on any target that has room, or only at "
+        "the cost of others.",
+        remedy="Nothing to do; or free room where the rule can be held, and check again.",
+    ),
     "vm.group_busy": Kind(
         severity=_BLOCKER,
         meaning="Another member of the VM's affinity group is migrating, starting or otherwise "

@@ -216,7 +216,11 @@ class Emptiness(HostStep):
             return
         assessment = await self._assess(found, inventory)
         steps = plan_remainder(
-            inventory, self._host, assessment, first=len(self._ledger.operation.steps) + 1
+            inventory,
+            self._host,
+            assessment,
+            first=len(self._ledger.operation.steps) + 1,
+            order=_options(self._ledger.operation).order,
         )
         steps = tuple(step for step in steps if step.vm in {vm.id for vm in found})
         if not steps:

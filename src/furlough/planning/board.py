@@ -2,7 +2,7 @@
 
     inventory file ─► board_of_file ─┐
                                      ├─► Board ─► packing, improving, bounds, polishing
-    Inventory ─► live_board ─────────┘
+    Inventory ─► board_of_live ──────┘
 
 Hosts, VMs and clusters are known by their position in the columns. A *row* is an int8 array over
 all hosts that says what stands against a VM there: `FREE`, `ELSEWHERE` (another cluster), or the
@@ -13,7 +13,7 @@ and only when somebody asks: a thousand hosts and twenty thousand VMs need a han
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ CODE_OF: Mapping[Cause, int] = {cause: place for place, cause in enumerate(CAUSE
 class Hosts:
     """Hosts in columns of equal length. `memory_mib` and `vcpus` are what their VMs may take
     together, by reserve, ceiling and overcommit; `held_*` what other operations hold there;
-    `is_open`: VMs may be sent there. `clusters` and `racks` are numbers, a rack of -1 is none."""
+    `is_open`: VMs may be sent there. `clusters` and `racks` are numbers, a rack of -1 is none;
+    `free_pages`: free huge pages, by their size in KiB."""
 
     names: tuple[str, ...]
     clusters: IntArray
@@ -58,6 +59,7 @@ class Hosts:
     held_vcpus: IntArray
     link_mib_s: FloatArray
     racks: IntArray
+    free_pages: Mapping[int, IntArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,8 @@ class Vms:
     """VMs in columns of equal length. `hosts`: where each is; `is_on`: it takes memory and vCPUs
     there; `may_move`: its policy does not forbid it; `sends_mib`: memory a migration has to send at
     least; `kinds`: which row tells where it could go, `classes`: which tells where it could run
-    if its host were lost."""
+    if its host were lost; `pages`, for the few that have any: the size in KiB of the huge pages
+    that hold a VM, and how many."""
 
     uuids: Sequence[str]
     names: Sequence[str]
@@ -82,6 +85,7 @@ class Vms:
     on_maintenance: Sequence[str]
     kinds: IntArray
     classes: IntArray
+    pages: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

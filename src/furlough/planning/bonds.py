@@ -41,27 +41,6 @@ class Bonds:
         """The bonds of these kinds that a VM has."""
         return (bond for bond in self.by_vm.get(vm, ()) if bond.kind in kinds)
 
-    def units(self, vms: Sequence[Vm]) -> list[tuple[Vm, ...]]:
-        """The same VMs, those that have to be on one host together in one tuple."""
-        left = {vm.id: vm for vm in vms}
-        units = []
-        for vm in vms:
-            if vm.id in left:
-                ids = self._joined(vm.id, left)
-                units.append(tuple(left.pop(one) for one in sorted(ids)))
-        return units
-
-    def _joined(self, vm: VmId, among: Collection[VmId]) -> set[VmId]:
-        """Whoever hangs together with a VM, however many bonds are between."""
-        found, fresh = {vm}, [vm]
-        while fresh:
-            for bond in self.of(fresh.pop(), RuleKind.AFFINITY):
-                more = [one for one in bond.members if one in among and one not in found]
-                if bond.is_hard:
-                    found.update(more)
-                    fresh.extend(more)
-        return found
-
     def against(self, vm: VmId, host: HostName, seats: Seats) -> Iterator[str]:
         """Which hard rules forbid a host to a VM, in words. Mates that run elsewhere forbid
         nothing: who is apart already is torn no further."""
@@ -69,17 +48,10 @@ class Bonds:
             if bond.is_hard and not self._is_held(bond, vm, host, seats):
                 yield self._words(bond, vm, host, seats)
 
-    def broken(self, vm: VmId, host: HostName, seats: Seats) -> int:
-        """How many rules would not be held if the VM ran on this host."""
-        return sum(not self._is_held(bond, vm, host, seats) for bond in self.by_vm.get(vm, ()))
-
     def _is_held(self, bond: Bond, vm: VmId, host: HostName, seats: Seats) -> bool:
         if bond.kind is RuleKind.HOST_AFFINITY:
             return host in bond.hosts
-        taken = {seats[one] for one in bond.members if one != vm and one in seats}
-        if bond.kind is RuleKind.ANTI_AFFINITY:
-            return host not in taken
-        return not taken or host in taken
+        return all(seats.get(one) != host for one in bond.members if one != vm)
 
     def _words(self, bond: Bond, vm: VmId, host: HostName, seats: Seats) -> str:
         if bond.kind is RuleKind.HOST_AFFINITY:

@@ -5,7 +5,7 @@ Room is not judged here (see `capacity`), since it depends on what else moves.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -44,6 +44,10 @@ class Obstacle:
     message: str
 
 
+# What stands against a VM on a host, as whoever asks wants it judged.
+Judge = Callable[[Vm, Host, Inventory], Sequence[Obstacle]]
+
+
 def obstacles(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:
     """Everything that stands against `vm` moving to `host`; empty if nothing does."""
     return [*_of_mode(host), *obstacles_at_home(vm, host, inventory)]
@@ -58,6 +62,17 @@ def obstacles_at_home(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle
         *_of_huge_pages(vm, host),
         *_of_names(vm, host, inventory),
     ]
+
+
+def obstacles_of_moment(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:
+    """What stands against it besides what the two are: all of `obstacles` but those of kind. In a
+    large cluster most is asked of hosts against which there is nothing."""
+    found = [*_of_names(vm, host, inventory)]
+    if host.mode is not HostMode.AVAILABLE or host.kept_empty_by or not host.is_connected:
+        found += [*_of_mode(host), *_of_silence(host)]
+    if vm.huge_page_kib is not None:
+        found += _of_huge_pages(vm, host)
+    return [*found, *_of_path(vm, host, inventory)]
 
 
 def obstacles_of_kind(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:

@@ -38,13 +38,15 @@ class _Way(NamedTuple):
 
 
 class Ejector:
-    """Makes room on a seating. `tries`: how many sets of items it may lift altogether."""
+    """Makes room on a seating. `tries`: how many sets of items it may lift altogether;
+    `moves_others`: also of those whose host stays."""
 
-    def __init__(self, seating: Seating, tries: int) -> None:
+    def __init__(self, seating: Seating, tries: int, *, moves_others: bool) -> None:
         self._seating = seating
         self._tries = tries
         self._is_waiting = np.zeros(len(seating.seats), dtype=np.bool_)
         self._is_waiting[list(seating.waiting)] = True
+        self._may_move = seating.items.may_move & (moves_others | self._is_waiting)
         self._log: list[tuple[int, int]] = []
 
     def make_room(self, item: int) -> bool:
@@ -122,7 +124,8 @@ class Ejector:
             return []
         short_mib = np.maximum(0, seating.items.memory_mib[item] - seating.free_mib)
         short_vcpus = np.maximum(0, seating.items.vcpus[item] - seating.free_vcpus)
-        open_to = seating.open_to(item).copy()
+        # Nobody is made to give up huge pages.
+        open_to = seating.open_to(item) & seating.has_pages(item)
         mates = seating.items.apart.get(item)
         if mates is not None:
             # Where a mate sat at first nobody is sent: on their way they would meet.
@@ -142,7 +145,7 @@ class Ejector:
     def _by_host(self, hosts: IntArray, held: frozenset[int]) -> dict[int, IntArray]:
         """The items on these hosts that may be moved."""
         seating = self._seating
-        free = seating.items.may_move.copy()
+        free = self._may_move.copy()
         free[list(held)] = False
         return {host: np.flatnonzero((seating.seats == host) & free) for host in hosts.tolist()}
 

@@ -7,11 +7,10 @@ on the source has been seen gone (held handover).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from furlough.core.estimate import Estimate, estimate_move
+from furlough.core.estimate import Estimate, link_mib_s, memory_to_send_mib
 from furlough.core.inventory import Host, Inventory, Proof, Vm
 from furlough.core.plan import Handover
+from furlough.planning.link_model import Job, alone
 
 # What a held handover adds: the source's end has to be seen before the target is resumed.
 HELD_S = 0.4
@@ -23,14 +22,25 @@ def handover_of(vm: Vm, inventory: Inventory) -> Handover:
 
 
 def expected_move(vm: Vm, target: Host, inventory: Inventory) -> Estimate:
-    """The estimate for moving this VM to that host, with the pause that its handover takes."""
-    alone = estimate_move(vm, target, inventory)
-    if handover_of(vm, inventory) is Handover.NORMAL:
-        return alone
-    return replace(
-        alone,
-        duration_s=round(alone.duration_s + HELD_S, 2),
-        downtime_ms=alone.downtime_ms + round(1000 * HELD_S),
+    """The estimate for moving this VM to that host, alone on both links."""
+    source = inventory.host(vm.host)
+    return alone(job_of(vm, 0, 1, inventory), min(link_mib_s(source), link_mib_s(target)))
+
+
+def job_of(vm: Vm, source: int, target: int, inventory: Inventory) -> Job:
+    """The move of this VM between two hosts, by their numbers, as `link_model` wants it."""
+    held = handover_of(vm, inventory) is Handover.HELD
+    return Job(
+        vm=0,
+        source=source,
+        target=target,
+        memory_mib=vm.memory_mib,
+        vcpus=vm.vcpus,
+        sends_mib=float(memory_to_send_mib(vm)),
+        dirty_mib_s=vm.dirty_mib_s,
+        working_set_mib=vm.memory_mib if vm.working_set_mib is None else vm.working_set_mib,
+        priority=vm.policy.availability_priority,
+        held_s=HELD_S if held else 0.0,
     )
 
 

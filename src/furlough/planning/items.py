@@ -4,14 +4,17 @@ one item, which goes to one host or nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from furlough.core.affinity import RuleKind
-from furlough.planning.board import FREE, Board, BoolArray, FloatArray, Group, IntArray
+from furlough.planning.board import CODE_OF, FREE, Board, BoolArray, FloatArray, Group, IntArray
+from furlough.planning.compatibility import Cause
+
+_ON_THEIR_WAY = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Items:
     where each is now; `may_move`: each of its members may. `apart`, for the few that have any: the
     items that hard anti-affinity keeps off its host; `torn`: those that cannot be anywhere, since
     hard rules want their members both together and apart; `wishes`: soft rules, and affinity to
-    those on other hosts.
+    those on other hosts; `pages`: how many huge pages by their size in KiB.
     """
 
     board: Board
@@ -46,6 +49,7 @@ class Items:
     apart: Mapping[int, IntArray]
     torn: frozenset[int]
     wishes: Mapping[int, tuple[Wish, ...]]
+    pages: Mapping[int, Mapping[int, int]]
 
     @cached_property
     def demands(self) -> FloatArray:
@@ -53,6 +57,13 @@ class Items:
         with the slopes of the hosts (see `seating`)."""
         first = np.stack([self.memory_mib, self.vcpus, self.sends_mib], axis=1).astype(np.float64)
         return np.concatenate([first, first * first], axis=1)
+
+    @cached_property
+    def has_pages(self) -> BoolArray:
+        """Which of them need huge pages."""
+        found = np.zeros(len(self.members), dtype=np.bool_)
+        found[list(self.pages)] = True
+        return found
 
     def may_use(self, item: int) -> BoolArray:
         """The hosts that nothing stands against but room and groups, for all of an item."""
@@ -70,12 +81,21 @@ class Items:
             allowed &= self.board.failover_row(vm) == FREE
         return allowed
 
+    def could_restart_on(self, item: int) -> BoolArray:
+        """The same, if every host were open."""
+        allowed = np.ones(len(self.board.hosts.names), dtype=np.bool_)
+        for vm in self.members[item]:
+            row = self.board.failover_row(vm)
+            allowed &= (row == FREE) | (row == CODE_OF[Cause.MODE])
+        return allowed
 
-def items_of(board: Board) -> Items:
-    """All VMs of a board that are on, as items."""
+
+def items_of(board: Board, together: Collection[int] = ()) -> Items:
+    """All VMs of a board that are on, as items. `together`: VMs that leave their hosts anyway, so
+    that hard affinity joins them wherever they are now."""
     vms = board.vms
     on = np.flatnonzero(vms.is_on)
-    members = _members(board, on)
+    members = _members(board, on, frozenset(together))
     of_vm = np.full(len(vms.hosts), -1, dtype=np.int64)
     if len(members) == len(on):
         of_vm[on] = np.arange(len(on))
@@ -96,6 +116,7 @@ def items_of(board: Board) -> Items:
         apart=apart,
         torn=torn,
         wishes=_wishes(board, of_vm),
+        pages=_pages(board, of_vm),
     )
 
 
@@ -104,9 +125,9 @@ def _sum(of_vm: IntArray, column: IntArray, on: IntArray, count: int) -> IntArra
     return np.bincount(of_vm[on], weights=column[on], minlength=count).astype(np.int64)
 
 
-def _members(board: Board, on: IntArray) -> list[tuple[int, ...]]:
-    """VMs on one host that hard affinity joins, however many groups are between, in one tuple.
-    Those that may not move are nobody's mates: they stay."""
+def _members(board: Board, on: IntArray, together: frozenset[int]) -> list[tuple[int, ...]]:
+    """VMs on one host, or together on their way, that hard affinity joins, however many groups are
+    between, in one tuple. Those that may not move are nobody's mates: they stay."""
     leader: dict[int, int] = {}
 
     def lead(vm: int) -> int:
@@ -118,7 +139,8 @@ def _members(board: Board, on: IntArray) -> list[tuple[int, ...]]:
         if group.kind is RuleKind.AFFINITY and group.is_hard:
             firsts: dict[int, int] = {}
             for vm in (one for one in group.members if board.vms.may_move[one]):
-                first = firsts.setdefault(int(board.vms.hosts[vm]), vm)
+                here = _ON_THEIR_WAY if vm in together else int(board.vms.hosts[vm])
+                first = firsts.setdefault(here, vm)
                 leader[lead(vm)] = lead(first)
     if not leader:
         return [(vm,) for vm in on.tolist()]
@@ -160,6 +182,16 @@ def _wishes_of(group: Group, of_vm: IntArray) -> Iterator[tuple[int, Wish]]:
     hosts = _column(group.hosts)
     for item in sorted(items):
         yield item, Wish(kind=group.kind, mates=_column(items - {item}), hosts=hosts)
+
+
+def _pages(board: Board, of_vm: IntArray) -> Mapping[int, Mapping[int, int]]:
+    found: dict[int, dict[int, int]] = {}
+    for vm, (size_kib, count) in board.vms.pages.items():
+        item = int(of_vm[vm])
+        if item >= 0:
+            own = found.setdefault(item, {})
+            own[size_kib] = own.get(size_kib, 0) + count
+    return found
 
 
 def _column(numbers: Sequence[int] | set[int] | frozenset[int]) -> IntArray:

@@ -6,7 +6,8 @@ gets what is left, maybe nothing, until somebody before it is done.
     set up (no bytes) ─► round 1: memory in use ─► round n: what was written meanwhile ─► pause
                          (as long as the last part) ─► finish (no bytes)
 
-The same model as `estimate`, for many migrations at once.
+A held handover adds the time in which the source's end is awaited, to the pause and to the whole.
+This is the one model of a migration: for many at once, and for one alone on its links.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from furlough.core.estimate import DOWNTIME_LIMIT_S, FINISH_S, MOST_ROUNDS, SET_UP_S
+from furlough.core.estimate import DOWNTIME_LIMIT_S, FINISH_S, MOST_ROUNDS, SET_UP_S, Estimate
 
 # A round that is hardly shorter than the one before: the guest writes as fast as is copied.
 _RESTLESS = 0.9
@@ -26,7 +27,8 @@ _RESTLESS = 0.9
 class Job:
     """A move that has been decided. Hosts and VM by position. `memory_mib` and `vcpus` are what it
     takes on a host; `sends_mib` what has to be copied at least, at most `working_set_mib` of which
-    is written again, `dirty_mib_s` each second (None: nobody measured)."""
+    is written again, `dirty_mib_s` each second (None: nobody measured). `held_s`: what its handover
+    adds to the pause."""
 
     vm: int
     source: int
@@ -37,6 +39,7 @@ class Job:
     dirty_mib_s: float | None = None
     working_set_mib: float | None = None
     priority: int = 50
+    held_s: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -63,7 +66,19 @@ class Flight:
 
     @property
     def downtime_ms(self) -> int:
-        return round(1000 * self.pause_s) + 100
+        return round(1000 * (self.pause_s + self.job.held_s)) + 100
+
+
+def alone(job: Job, rate_mib_s: float) -> Estimate:
+    """How a migration goes at this rate, with nobody else on its links."""
+    links = Links([rate_mib_s, rate_mib_s], math.inf)
+    links.begin(replace(job, source=0, target=1), is_detour=False)
+    flight = links.advance()[0]
+    return Estimate(
+        duration_s=round(flight.end_s, 2),
+        downtime_ms=flight.downtime_ms,
+        sent_mib=round(flight.sent_mib),
+    )
 
 
 class Links:
@@ -166,7 +181,7 @@ class Links:
         del self._copying[number]
         self._wanted_out[flight.job.source] -= flight.most_mib_s
         self._wanted_in[flight.job.target] -= flight.most_mib_s
-        flight.end_s = self._now_s + FINISH_S
+        flight.end_s = self._now_s + FINISH_S + flight.job.held_s
         self._foresee(number, flight, flight.end_s)
         self._share_out()
 

@@ -1,25 +1,29 @@
-"""The board of live facts: what the hosts and their hypervisors say now.
+"""The board of live facts: one cluster as its hosts and their hypervisors describe it now.
 
-Rows come from `compatibility`, so that a plan made here and a precheck say the same.
+What two machines are decides most of a row, and is worked out once for each two kinds of VM and
+host (`traits_of_vm`, `traits_of_host`); the rest, which changes from hour to hour, is asked of
+`compatibility` for the hosts that are left, so that a plan made here and a precheck say the same.
+Hosts and VMs stand in the order of their names and ids: in which order facts came decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from furlough.core.affinity import RuleKind
-from furlough.core.capacity import Reservation, limit_of, used_by, used_on
+from furlough.core.capacity import Load, Reservation, limit_of
 from furlough.core.ids import ClusterName, HostName, VmId
-from furlough.core.inventory import HOST_PASSTHROUGH, Host, Inventory, Vm
+from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.policy import Reserve
 from furlough.core.states import HostMode
+from furlough.core.vm_policy import OnMaintenance
 from furlough.planning.board import (
     CODE_OF,
-    ELSEWHERE,
-    STAYING,
+    FREE,
     Board,
     Group,
     Hosts,
@@ -31,67 +35,135 @@ from furlough.planning.board import (
     remembered,
 )
 from furlough.planning.bonds import Bond, bonds_of
-from furlough.planning.compatibility import Cause, Obstacle, obstacles, obstacles_of_kind
-from furlough.planning.placement import Judge
+from furlough.planning.compatibility import (
+    Cause,
+    Judge,
+    huge_pages_of,
+    obstacles,
+    obstacles_of_kind,
+    obstacles_of_moment,
+    traits_of_host,
+    traits_of_vm,
+)
 from furlough.planning.ties import ties_of
 
 
-def board_of_live(inventory: Inventory, reservations: Sequence[Reservation] = ()) -> Board:
-    """The board of what hosts and hypervisors say now, with the room that others hold. A VM's row
-    knows all that `compatibility` knows; a class knows only what lies in the two machines."""
-    cluster_at = {one.name: place for place, one in enumerate(inventory.clusters)}
-    host_at = {one.name: place for place, one in enumerate(inventory.hosts)}
-    bonds = _all_bonds(inventory)
-    rows = _LiveRows(inventory=inventory, bonds=_by_member(bonds))
-    classes, firsts = rows.classes()
-    vm_at = {vm.id: place for place, vm in enumerate(inventory.vms) if vm.is_active}
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """For whom places are sought. `vms` move, whatever else is said of them, and nobody else on
+    their hosts does; `judge` says what stands against each of the cluster's hosts. None of a
+    cluster's VMs: whoever could move may."""
+
+    vms: Sequence[Vm] = ()
+    judge: Judge = obstacles
+
+
+def board_of_live(
+    inventory: Inventory,
+    cluster: ClusterName,
+    reservations: Iterable[Reservation] = (),
+    asked: Asked | None = None,
+) -> Board:
+    """The board of one cluster, with the room that operations hold. A VM's row knows all that
+    the judge knows; a class knows only what lies in the two machines."""
+    hosts = sorted(inventory.hosts_of(cluster), key=lambda host: host.name)
+    asked = asked or Asked()
+    is_kept = any(
+        one.policy.reserve is Reserve.N_PLUS_1 for one in inventory.clusters if one.name == cluster
+    )
+    rows = _rows(inventory, cluster, hosts, is_kept=is_kept, asked=asked)
     return Board(
-        clusters=tuple(cluster_at),
-        keeps_reserve=np.array(
-            [one.policy.reserve is Reserve.N_PLUS_1 for one in inventory.clusters], dtype=np.bool_
-        ),
-        hosts=_live_hosts(inventory, reservations, cluster_at),
-        vms=_live_vms(inventory.vms, [host_at[vm.host] for vm in inventory.vms], classes),
-        groups=tuple(_live_groups(bonds, vm_at, host_at)),
-        row_of_kind=remembered(lambda vm: rows.row(inventory.vms[vm], obstacles)),
-        row_of_class=remembered(
-            lambda number: rows.row(inventory.vms[firsts[number]], _obstacles_to_failover)
-        ),
+        clusters=(cluster,),
+        keeps_reserve=np.array([is_kept], dtype=np.bool_),
+        hosts=_live_hosts(inventory, hosts, reservations),
+        vms=_live_vms(rows, asked),
+        groups=tuple(_live_groups(rows.bonds, _seats(rows.vms, asked), rows.host_at)),
+        row_of_kind=remembered(lambda vm: rows.row(vm, asked.judge)),
+        row_of_class=remembered(rows.row_of_class),
+    )
+
+
+def _rows(
+    inventory: Inventory,
+    cluster: ClusterName,
+    hosts: Sequence[Host],
+    *,
+    is_kept: bool,
+    asked: Asked,
+) -> _LiveRows:
+    vms = [vm for host in hosts for vm in inventory.vms_on(host.name)]
+    vms.sort(key=lambda vm: (vm.id, vm.host))
+    bonds = bonds_of(inventory, [cluster])
+    found: dict[int, Bond] = {id(bond): bond for own in bonds.by_vm.values() for bond in own}
+    return _LiveRows(
+        inventory=inventory,
+        hosts=hosts,
+        vms=vms,
+        moving=frozenset((vm.id, vm.host) for vm in asked.vms),
+        has_classes=is_kept or not asked.vms or any(vm.policy.ha for vm in vms),
+        bonds=sorted(found.values(), key=lambda bond: (bond.name, sorted(bond.members))),
     )
 
 
 def _live_hosts(
-    inventory: Inventory, reservations: Sequence[Reservation], cluster_at: Mapping[ClusterName, int]
+    inventory: Inventory, hosts: Sequence[Host], reservations: Iterable[Reservation]
 ) -> Hosts:
-    hosts = inventory.hosts
     limits = [limit_of(host, inventory.cluster_of(host).policy) for host in hosts]
-    held = [
-        used_on(inventory, host.name, reservations) - used_by(inventory.vms_on(host.name))
-        for host in hosts
-    ]
+    held = _held(inventory, hosts, reservations)
+    sizes = sorted({size for host in hosts for size in host.free_huge_pages})
     return Hosts(
         names=tuple(host.name for host in hosts),
-        clusters=ints(cluster_at[host.cluster] for host in hosts),
+        clusters=np.zeros(len(hosts), dtype=np.int64),
         is_open=np.array(
             [host.mode is HostMode.AVAILABLE and host.is_connected for host in hosts],
             dtype=np.bool_,
         ),
         memory_mib=ints(one.memory_mib for one in limits),
         vcpus=ints(one.vcpus for one in limits),
-        held_memory_mib=ints(one.memory_mib for one in held),
-        held_vcpus=ints(one.vcpus for one in held),
+        held_memory_mib=ints(sum(one.memory_mib for one in own) for own in held),
+        held_vcpus=ints(sum(one.vcpus for one in own) for own in held),
         link_mib_s=link_rates(host.link_mbit_s for host in hosts),
         racks=np.full(len(hosts), -1, dtype=np.int64),
+        free_pages={
+            size: ints(host.free_huge_pages.get(size, 0) for host in hosts) for size in sizes
+        },
     )
 
 
-def _live_vms(vms: Sequence[Vm], at: Sequence[int], classes: IntArray) -> Vms:
+def _held(
+    inventory: Inventory, hosts: Sequence[Host], reservations: Iterable[Reservation]
+) -> list[list[Load]]:
+    """Per host the places held there for VMs that are not active on it."""
+    by_host: dict[HostName, dict[VmId, Load]] = {}
+    for one in reservations:
+        by_host.setdefault(one.host, {})[one.vm] = one.load
+    found = []
+    for host in hosts:
+        own = by_host.get(host.name, {})
+        active = {vm.id for vm in inventory.vms_on(host.name) if vm.is_active} if own else ()
+        found.append([load for vm, load in own.items() if vm not in active])
+    return found
+
+
+def _live_vms(rows: _LiveRows, asked: Asked) -> Vms:
+    vms = rows.vms
+    moving = rows.moving
+    emptied = {vm.host for vm in asked.vms}
+    is_asked = [(vm.id, vm.host) in moving for vm in vms]
     return Vms(
         uuids=[vm.id for vm in vms],
         names=[vm.name for vm in vms],
-        hosts=ints(at),
-        is_on=np.array([vm.is_active for vm in vms], dtype=np.bool_),
-        may_move=np.array([_may_move(vm) for vm in vms], dtype=np.bool_),
+        hosts=ints(rows.host_at[vm.host] for vm in vms),
+        is_on=np.array(
+            [vm.is_active or mine for vm, mine in zip(vms, is_asked, strict=True)], dtype=np.bool_
+        ),
+        may_move=np.array(
+            [
+                mine or (vm.host not in emptied and _may_move(vm))
+                for vm, mine in zip(vms, is_asked, strict=True)
+            ],
+            dtype=np.bool_,
+        ),
         memory_mib=ints(vm.memory_mib for vm in vms),
         vcpus=ints(vm.vcpus for vm in vms),
         sends_mib=ints(_known(vm.memory_used_mib, vm.memory_mib) for vm in vms),
@@ -103,95 +175,123 @@ def _live_vms(vms: Sequence[Vm], at: Sequence[int], classes: IntArray) -> Vms:
         ha=np.array([vm.policy.ha for vm in vms], dtype=np.bool_),
         on_maintenance=[vm.policy.on_maintenance for vm in vms],
         kinds=np.arange(len(vms), dtype=np.int64),
-        classes=classes,
+        classes=rows.classes,
+        pages={
+            place: (vm.huge_page_kib, huge_pages_of(vm))
+            for place, vm in enumerate(vms)
+            if vm.huge_page_kib
+        },
     )
 
 
 def _may_move(vm: Vm) -> bool:
-    """Whether it can be moved live and may be."""
-    if vm.policy.on_maintenance in STAYING or vm.busy_with or vm.is_arriving:
+    """Whether it can be moved live and may be, to make room for another one."""
+    stays = vm.policy.on_maintenance in (OnMaintenance.LEAVE, OnMaintenance.ASK)
+    if stays or vm.busy_with or vm.is_arriving:
         return False
     return vm.is_active and not ties_of(vm)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _LiveRows:
-    """Makes the rows of live VMs. `bonds`: the hard host affinity of each VM that has any."""
+    """Makes the rows of live VMs. `bonds`: all of the cluster, in an order that repeats; `moving`:
+    those asked for, as (VM, host); `has_classes`: somebody may ask what the loss of a host means,
+    so that every VM needs a class and not only those asked for."""
 
     inventory: Inventory
-    bonds: Mapping[VmId, Sequence[Bond]]
+    hosts: Sequence[Host]
+    vms: Sequence[Vm]
+    bonds: Sequence[Bond]
+    moving: frozenset[tuple[VmId, HostName]]
+    has_classes: bool
+    _firsts: list[int] = field(default_factory=list)
 
-    def row(self, vm: Vm, judge: Judge) -> Row:
-        """What stands against a VM on each host, as `judge` says, then by host affinity."""
-        cluster = self.inventory.host(vm.host).cluster
-        allowed = [bond.hosts for bond in self.bonds.get(vm.id, ())]
-        row = np.zeros(len(self.inventory.hosts), dtype=np.int8)
-        for place, host in enumerate(self.inventory.hosts):
-            if host.cluster != cluster:
-                row[place] = ELSEWHERE
-            elif found := judge(vm, host, self.inventory):
-                row[place] = CODE_OF[found[0].cause]
-            elif not all(host.name in names for names in allowed):
+    @cached_property
+    def host_at(self) -> Mapping[HostName, int]:
+        """The place of each host."""
+        return {host.name: place for place, host in enumerate(self.hosts)}
+
+    @cached_property
+    def classes(self) -> IntArray:
+        """The class of each VM, as a number; -1 where nobody needs one."""
+        odd = {vm for _, vm in self.inventory.misfits}
+        found: dict[object, int] = {}
+        numbers = []
+        for place, vm in enumerate(self.vms):
+            if not (self.has_classes or (vm.id, vm.host) in self.moving):
+                numbers.append(-1)
+                continue
+            allowed = tuple(bond.hosts for bond in self._host_bonds.get(vm.id, ()))
+            traits = traits_of_vm(vm, self.inventory)
+            key = (traits, allowed, vm.id if vm.id in odd else "")
+            number = found.setdefault(key, len(found))
+            if number == len(self._firsts):
+                self._firsts.append(place)
+            numbers.append(number)
+        return ints(numbers)
+
+    def row(self, place: int, judge: Judge) -> Row:
+        """What stands against a VM on each host: what the two are, then what the judge says. One
+        that is off is not moved: it starts where it is."""
+        vm = self.vms[place]
+        if vm.is_active:
+            row = self.row_of_class(int(self.classes[place])).copy()
+        else:
+            row = np.zeros(len(self.hosts), dtype=np.int8)
+        if judge is obstacles:
+            judge = obstacles_of_moment
+        for at in np.flatnonzero(row == FREE).tolist():
+            found = judge(vm, self.hosts[at], self.inventory)
+            if found:
+                row[at] = CODE_OF[found[0].cause]
+        return row
+
+    def row_of_class(self, number: int) -> Row:
+        """What stands against the VMs of a class on each host, because of what both are."""
+        vm = self.vms[self._firsts[number]]
+        codes: dict[object, int] = {}
+        row = np.zeros(len(self.hosts), dtype=np.int8)
+        allowed = [bond.hosts for bond in self._host_bonds.get(vm.id, ())]
+        for place, host in enumerate(self.hosts):
+            kind = self._host_kinds[place]
+            key = (kind, host.name) if (host.name, vm.id) in self.inventory.misfits else kind
+            if key not in codes:
+                found = obstacles_of_kind(vm, host, self.inventory)
+                codes[key] = CODE_OF[found[0].cause] if found else FREE
+            row[place] = codes[key]
+            if row[place] == FREE and not all(host.name in names for names in allowed):
                 row[place] = CODE_OF[Cause.RULE]
         return row
 
-    def classes(self) -> tuple[IntArray, list[int]]:
-        """The class of each VM, as a number, and the first VM of each class."""
-        odd = {vm for _, vm in self.inventory.misfits}
-        found: dict[tuple[object, ...], int] = {}
-        firsts: list[int] = []
-        numbers = []
-        for place, vm in enumerate(self.inventory.vms):
-            number = found.setdefault(self._class_of(vm, odd), len(firsts))
-            if number == len(firsts):
-                firsts.append(place)
-            numbers.append(number)
-        return ints(numbers), firsts
+    @cached_property
+    def _host_kinds(self) -> Sequence[int]:
+        numbers: dict[object, int] = {}
+        return [numbers.setdefault(traits_of_host(host), len(numbers)) for host in self.hosts]
 
-    def _class_of(self, vm: Vm, odd: Collection[VmId]) -> tuple[object, ...]:
-        """All that `obstacles_of_kind` looks at."""
-        source = self.inventory.host(vm.host)
-        return (
-            source.cluster,
-            vm.cpu_model,
-            source.cpu_models if vm.cpu_model == HOST_PASSTHROUGH else (),
-            source.emulator_version,
-            vm.machine,
-            frozenset(disk.datastore for disk in vm.disks if disk.source or not disk.is_medium),
-            frozenset(nic.network for nic in vm.nics),
-            vm.devices,
-            vm.numa_nodes,
-            tuple(bond.hosts for bond in self.bonds.get(vm.id, ())),
-            vm.id if vm.id in odd else "",
-        )
+    @cached_property
+    def _host_bonds(self) -> Mapping[VmId, Sequence[Bond]]:
+        """The hard host affinity of each VM that has any."""
+        found: dict[VmId, list[Bond]] = {}
+        for bond in self.bonds:
+            if bond.kind is RuleKind.HOST_AFFINITY and bond.is_hard:
+                for member in bond.members:
+                    found.setdefault(member, []).append(bond)
+        return found
 
 
-def _obstacles_to_failover(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:
-    """What stands against starting a VM on a host if its own is lost."""
-    if host.mode is not HostMode.AVAILABLE or not host.is_connected:
-        return [Obstacle(cause=Cause.MODE, message=f"it is {host.mode.value} or does not answer")]
-    return obstacles_of_kind(vm, host, inventory)
-
-
-def _all_bonds(inventory: Inventory) -> list[Bond]:
-    bonds = bonds_of(inventory, [one.name for one in inventory.clusters])
-    found: dict[int, Bond] = {id(bond): bond for own in bonds.by_vm.values() for bond in own}
-    return list(found.values())
-
-
-def _by_member(bonds: Iterable[Bond]) -> Mapping[VmId, list[Bond]]:
-    found: dict[VmId, list[Bond]] = {}
-    for bond in bonds:
-        if bond.kind is RuleKind.HOST_AFFINITY and bond.is_hard:
-            for member in sorted(bond.members):
-                found.setdefault(member, []).append(bond)
+def _seats(vms: Sequence[Vm], asked: Asked) -> Mapping[VmId, int]:
+    """The place of each VM that rules are about: of several copies the one that is asked for, and
+    never the one that a migration is filling."""
+    found = {vm.id: place for place, vm in enumerate(vms) if vm.is_active and not vm.is_arriving}
+    moving = {(vm.id, vm.host) for vm in asked.vms if vm.is_active}
+    found.update({vm.id: place for place, vm in enumerate(vms) if (vm.id, vm.host) in moving})
     return found
 
 
 def _live_groups(
     bonds: Iterable[Bond], vm_at: Mapping[VmId, int], host_at: Mapping[HostName, int]
 ) -> Iterator[Group]:
-    """The bonds that no row holds. Sorted, since sets have no order that repeats."""
+    """The bonds that no row holds."""
     for bond in bonds:
         members = tuple(sorted(vm_at[one] for one in bond.members if one in vm_at))
         is_on_hosts = bond.kind is RuleKind.HOST_AFFINITY

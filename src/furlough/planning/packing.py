@@ -41,10 +41,12 @@ from furlough.planning.seating import NOWHERE, Seating
 @dataclass(frozen=True, kw_only=True)
 class Effort:
     """How hard to try, counted. `ejections`: sets of VMs that are tried as those that make room
-    for one that fits nowhere; `evaluations`: places that are judged to improve what was found."""
+    for one that fits nowhere; `evaluations`: places that are judged to improve what was found.
+    `moves_others`: VMs of hosts that stay may move to make room."""
 
     ejections: int = 800
     evaluations: int = 4_000_000
+    moves_others: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +104,29 @@ def evacuate(
     board: Board,
     leaving: Sequence[int],
     *,
-    targets: Sequence[int] = (),
+    targets: Sequence[int] | None = None,
     movers: Sequence[int] | None = None,
     effort: Effort | None = None,
 ) -> Packing:
-    """Place the VMs of the hosts that leave jointly. `targets`: hosts that may take something,
-    none: all that are open; `movers`: who has to leave, None: every VM that is on there. VMs that
-    may not move, and those that fit nowhere, are in `unplaced`."""
-    effort = effort or Effort()
-    items = items_of(board)
+    """Place the VMs of the hosts that leave jointly. `targets`: hosts that may be asked, whatever
+    their rows say then, None: all that are open; `movers`: who has to leave, None: every VM that
+    is on there. VMs that may not move, and those that fit nowhere, are in `unplaced`."""
     wanted = _movers(board, leaving) if movers is None else list(movers)
+    items = items_of(board, movers or ())
     waiting = _waiting(items, wanted)
     is_target = _targets(board, leaving, targets)
+    seating, gaps = seated(items, waiting, is_target, leaving, effort or Effort())
+    return packing_of(seating, wanted, gaps)
+
+
+def seated(
+    items: Items,
+    waiting: Sequence[int],
+    is_target: BoolArray,
+    leaving: Sequence[int],
+    effort: Effort,
+) -> tuple[Seating, tuple[Gap, ...]]:
+    """The best seating that was found for the items that wait, and what its reserve lacks."""
     level = _seated(items, waiting, is_target, effort)
     improve(level, effort.evaluations)
     best = _judged(level, leaving)
@@ -123,7 +136,7 @@ def evacuate(
         _make_room(tight, effort)
         best = min(best, _judged(tight, leaving), key=lambda one: one[0])
     _, seating, gaps = best
-    return packing_of(seating, wanted, gaps)
+    return seating, gaps
 
 
 def _movers(board: Board, leaving: Sequence[int]) -> list[int]:
@@ -138,12 +151,11 @@ def _waiting(items: Items, movers: Iterable[int]) -> list[int]:
     return [item for item in found if items.may_move[item]]
 
 
-def _targets(board: Board, leaving: Sequence[int], targets: Sequence[int]) -> BoolArray:
+def _targets(board: Board, leaving: Sequence[int], targets: Sequence[int] | None) -> BoolArray:
     is_target = board.hosts.is_open.copy()
-    if targets:
-        is_wanted = np.zeros_like(is_target)
-        is_wanted[list(targets)] = True
-        is_target &= is_wanted
+    if targets is not None:
+        is_target[:] = False
+        is_target[list(targets)] = True
     is_target[list(leaving)] = False
     return is_target
 
@@ -175,7 +187,7 @@ def _constructed(
 
 def _make_room(seating: Seating, effort: Effort) -> None:
     left = set(_left(seating))
-    ejector = Ejector(seating, effort.ejections)
+    ejector = Ejector(seating, effort.ejections, moves_others=effort.moves_others)
     for item in hardest_first(seating):
         if item in left:
             host = seating.best(item)

@@ -13,18 +13,7 @@ from dataclasses import replace
 from statistics import pstdev
 
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
-from furlough.core.estimate import (
-    FINISH_S,
-    NO_TIME,
-    SET_UP_S,
-    SHUT_DOWN_S,
-    START_S,
-    Range,
-    estimate_save,
-    makespan,
-    rate_mib_s,
-    side_by_side,
-)
+from furlough.core.estimate import SHUT_DOWN_S, START_S, estimate_save
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.operation import RosterEntry
@@ -39,27 +28,33 @@ from furlough.core.plan import (
     Unplaced,
     numbered,
 )
+from furlough.core.policy import Order
 from furlough.planning.assessment import Assessment
 from furlough.planning.candidates import movers
 from furlough.planning.dispositions import Disposition
-from furlough.planning.handover import expected_move, handover_of, waives_storage_check
+from furlough.planning.handover import handover_of, waives_storage_check
+from furlough.planning.live_timetable import put_in_time
 from furlough.planning.placement import Placement
 
 # VMs that are shut down or started do so in up to seven groups, between the moves and the end.
 GUARD_WAVE, MOVE_WAVE, FIRST_POWER_WAVE, LAST_POWER_WAVE, LAST_WAVE = 0, 1, 2, 8, 9
-_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
 
 
-def plan_enter(inventory: Inventory, hosts: Sequence[HostName], assessment: Assessment) -> Plan:
-    """The plan that empties these hosts. VMs that stay where they are, since they fit nowhere or
-    are to be left, are in `unplaced`, with reasons; whether that forbids the operation is for the
-    prechecks to say."""
+def plan_enter(
+    inventory: Inventory,
+    hosts: Sequence[HostName],
+    assessment: Assessment,
+    order: Order = Order.SCHEDULE,
+) -> Plan:
+    """The plan that empties these hosts, the moves in this order. VMs that stay where they are,
+    since they fit nowhere or are to be left, are in `unplaced`, with reasons; whether that forbids
+    the operation is for the prechecks to say."""
     steps: list[PlannedStep] = []
     for host in hosts:
         steps.append(PlannedStep(number=0, method=Method.RAISE_GUARD, host=host))
         steps.extend(departures(inventory, host, assessment))
         steps.append(PlannedStep(number=0, method=Method.CONFIRM_EMPTY, host=host, wave=LAST_WAVE))
-    plan = finished_plan(OperationKind.ENTER, hosts, steps, assessment.placement, inventory)
+    plan = finished_plan(OperationKind.ENTER, hosts, steps, assessment.placement, inventory, order)
     return replace(plan, unplaced=tuple(_staying(plan, assessment, inventory)))
 
 
@@ -90,20 +85,17 @@ def _staying(plan: Plan, assessment: Assessment, inventory: Inventory) -> Iterab
 
 
 def moves_of(vms: Iterable[Vm], placement: Placement, inventory: Inventory) -> list[PlannedStep]:
-    """Live migrations of those VMs that have a target, the largest first."""
-    placed = [vm for vm in vms if vm.id in placement.targets]
+    """Live migrations of those VMs that have a target."""
     return [
         _move(vm, placement.targets[vm.id], vm.host, inventory)
-        for vm in sorted(placed, key=lambda vm: (-vm.memory_mib, vm.name, vm.id))
+        for vm in vms
+        if vm.id in placement.targets
     ]
 
 
 def moves_home(vms: Iterable[Vm], home: Host, inventory: Inventory) -> list[PlannedStep]:
-    """Live migrations of VMs back to one host, the largest first."""
-    return [
-        _move(vm, (home.name,), home.name, inventory)
-        for vm in sorted(vms, key=lambda vm: (-vm.memory_mib, vm.name, vm.id))
-    ]
+    """Live migrations of VMs back to one host."""
+    return [_move(vm, (home.name,), home.name, inventory) for vm in vms]
 
 
 def stops_of(vms: Sequence[Vm], chosen: Mapping[VmId, Disposition]) -> list[PlannedStep]:
@@ -163,7 +155,6 @@ def power_waves(ranks: Iterable[int]) -> dict[int, int]:
 def _move(
     vm: Vm, targets: tuple[HostName, ...], host: HostName, inventory: Inventory
 ) -> PlannedStep:
-    expected = expected_move(vm, inventory.host(targets[0]), inventory)
     return PlannedStep(
         number=0,
         method=Method.LIVE,
@@ -177,9 +168,6 @@ def _move(
         waives_storage_check=waives_storage_check(vm, inventory),
         load=load_of(vm),
         before=before(vm),
-        duration_s=expected.duration_s,
-        downtime_ms=expected.downtime_ms,
-        sent_mib=expected.sent_mib,
     )
 
 
@@ -238,10 +226,15 @@ def plan_migration(vm: Vm, placement: Placement, inventory: Inventory) -> Plan:
 
 
 def plan_remainder(
-    inventory: Inventory, host: HostName, assessment: Assessment, first: int
+    inventory: Inventory,
+    host: HostName,
+    assessment: Assessment,
+    first: int,
+    order: Order = Order.SCHEDULE,
 ) -> tuple[PlannedStep, ...]:
     """Steps for VMs that appeared on a host after its plan was made."""
-    return numbered(tuple(departures(inventory, host, assessment)), first=first)
+    timed = put_in_time(departures(inventory, host, assessment), inventory, order)
+    return numbered(timed.steps, first=first)
 
 
 def finished_plan(
@@ -250,85 +243,21 @@ def finished_plan(
     steps: Sequence[PlannedStep],
     placement: Placement,
     inventory: Inventory,
+    order: Order = Order.SCHEDULE,
 ) -> Plan:
-    """Number the steps, put estimates on them, and say what the cluster looks like after."""
-    timed, eta = _timed(numbered(tuple(steps)), hosts, kind, inventory)
+    """Put the steps in time, number them, and say what the cluster looks like after."""
+    timed = put_in_time(steps, inventory, order)
+    numbers = numbered(timed.steps)
     return Plan(
         kind=kind,
         hosts=tuple(hosts),
-        steps=timed,
+        steps=numbers,
         unplaced=tuple(_unplaced(placement, inventory)),
-        eta=eta,
-        load_after=_load_after(timed, hosts, inventory, stays=kind is not OperationKind.ENTER),
+        eta=timed.eta,
+        eta_reasons=timed.reasons,
+        bound_s=timed.bound_s,
+        load_after=_load_after(numbers, hosts, inventory, stays=kind is not OperationKind.ENTER),
     )
-
-
-def _timed(
-    steps: tuple[PlannedStep, ...],
-    hosts: Sequence[HostName],
-    kind: OperationKind,
-    inventory: Inventory,
-) -> tuple[tuple[PlannedStep, ...], Range]:
-    """Start times and a range, as if the moves of each host of the operation followed one
-    another on its link; set-ups hide behind the copying of others, as far as slots allow. VMs
-    are stopped or started after them, wave by wave."""
-    moves: dict[HostName, list[PlannedStep]] = {host: [] for host in hosts}
-    starts: dict[int, float] = {}
-    for step in steps:
-        shared = step.host if kind is OperationKind.EXIT else step.source
-        if step.method is not Method.LIVE or shared is None:
-            continue
-        earlier = moves[shared]
-        copying_s = sum(one.sent_mib / _rate_of(one, inventory) for one in earlier)
-        turns = len(earlier) // _at_once(shared, kind, inventory)
-        starts[step.number] = round(max(copying_s, turns * (SET_UP_S + FINISH_S)), 2)
-        earlier.append(step)
-    ranges = []
-    for host, moved in moves.items():
-        taken = _moving_time(host, moved, kind, inventory)
-        for wave in _power_waves_of(steps, host):
-            starts.update({step.number: taken.low for step in wave})
-            taken += side_by_side([one.duration_s for one in wave], [one.grace_s for one in wave])
-        ranges.append(taken)
-    timed = tuple(replace(one, start_s=starts.get(one.number, one.start_s)) for one in steps)
-    return timed, Range(
-        low=max((one.low for one in ranges), default=0.0),
-        high=max((one.high for one in ranges), default=0.0),
-    )
-
-
-def _moving_time(
-    host: HostName, moves: Sequence[PlannedStep], kind: OperationKind, inventory: Inventory
-) -> Range:
-    """How long the moves of one host take together."""
-    if not moves:
-        return NO_TIME
-    return makespan(
-        [step.sent_mib for step in moves],
-        min(_rate_of(step, inventory) for step in moves),
-        _at_once(host, kind, inventory),
-    )
-
-
-def _power_waves_of(steps: Iterable[PlannedStep], host: HostName) -> list[list[PlannedStep]]:
-    """The steps that stop or start VMs of a host, in groups of those that do so together."""
-    waves: dict[int, list[PlannedStep]] = {}
-    for step in steps:
-        if step.host == host and step.method in _POWER_METHODS:
-            waves.setdefault(step.wave, []).append(step)
-    return [waves[wave] for wave in sorted(waves)]
-
-
-def _rate_of(step: PlannedStep, inventory: Inventory) -> float:
-    """What a planned migration can move in a second, in MiB."""
-    source = inventory.host(step.source or step.host)
-    return rate_mib_s(source, inventory.host(step.targets[0]))
-
-
-def _at_once(host: HostName, kind: OperationKind, inventory: Inventory) -> int:
-    """How many moves out of this host, or back to it, may be in flight."""
-    limits = inventory.cluster_of(inventory.host(host)).policy.limits
-    return max(1, limits.per_target if kind is OperationKind.EXIT else limits.per_source)
 
 
 def _unplaced(placement: Placement, inventory: Inventory) -> Iterable[Unplaced]:

@@ -1,8 +1,10 @@
 """The reserve: whether a cluster still runs everything after losing one more host.
 
 Each host that stays is lost in turn, and its VMs have to find room on the others, beside what runs
-there. The check is conservative: a host without a gap can be lost; where a gap is named, a better
-packing of the others might yet close it.
+there. Where the policy asks for that (N+1) everybody counts, elsewhere only VMs marked ha. One that
+could run on no other host is lost with its own, whatever room there is, and counts if it is marked
+ha. The check is conservative: a host without a gap can be lost; where a gap is named, a better
+packing of the others might yet close it. Huge pages are not looked at.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ class Gap:
 
 
 def gaps_of(seating: Seating, leaving: Sequence[int]) -> tuple[Gap, ...]:
-    """The gaps in the clusters that keep a reserve and have hosts leaving. VMs that stay on those
-    are not counted: they are no better off than now."""
+    """The gaps in the clusters that have hosts leaving. VMs that stay on those do not count: they
+    are no better off than now."""
     board = seating.items.board
     is_leaving = _marked(board, leaving)
     is_touched = np.zeros(len(board.clusters), dtype=np.bool_)
     is_touched[board.hosts.clusters[list(leaving)]] = True
-    is_concerned = (is_touched & board.keeps_reserve)[board.hosts.clusters]
-    hosts = np.flatnonzero(is_concerned & ~is_leaving)
+    is_concerned = is_touched & (board.keeps_reserve | _with_ha(board))
+    hosts = np.flatnonzero(is_concerned[board.hosts.clusters] & ~is_leaving)
     if not len(hosts):
         return ()
     losses = _Losses(seating, board.hosts.is_open & ~is_leaving)
@@ -46,6 +48,13 @@ def are_avoidable(gaps: Sequence[Gap], empty: Seating, leaving: Sequence[int]) -
     board = empty.items.board
     losses = _Losses(empty, board.hosts.is_open & ~_marked(board, leaving))
     return any(losses.gap(gap.lost) is None for gap in gaps)
+
+
+def _with_ha(board: Board) -> BoolArray:
+    """The clusters that have a VM marked ha."""
+    found = np.zeros(len(board.clusters), dtype=np.bool_)
+    found[board.hosts.clusters[board.vms.hosts[board.vms.ha]]] = True
+    return found
 
 
 def _marked(board: Board, hosts: Sequence[int]) -> BoolArray:
@@ -64,6 +73,8 @@ class _Losses:
         self._may_take = may_take
         self._rows: dict[int, BoolArray] = {}
         self._codes = _codes_of(seating.items)
+        self._is_ha = _ha_of(seating.items)
+        self._counts = _counted(seating.items, self._is_ha)
         is_bound = np.zeros(len(seating.seats), dtype=np.bool_)
         is_bound[list(seating.items.apart)] = True
         # By host; who has to keep apart from others first, then the largest.
@@ -73,7 +84,8 @@ class _Losses:
     def gap(self, host: int) -> Gap | None:
         """What would find no room if this host were lost; None if all would."""
         first, last = np.searchsorted(self._sorted, (host, host + 1))
-        left = self._left(host, self._order[first:last].tolist())
+        orphans = self._order[first:last]
+        left = self._left(host, orphans[self._counts[orphans]].tolist())
         if not left:
             return None
         vms = [vm for item in left for vm in self._items.members[item]]
@@ -92,11 +104,19 @@ class _Losses:
                 break
             target = room.tightest(self._items, item, self._allowed(host, item, seats))
             if target == NOWHERE:
-                left.append(item)
+                if self._is_ha[item] or not self._is_tied(host, item):
+                    left.append(item)
             else:
                 seats[item] = target
                 room.take(self._items, item, target)
         return left
+
+    def _is_tied(self, host: int, item: int) -> bool:
+        """Whether no other host of its cluster could run it, open or not."""
+        clusters = self._items.board.hosts.clusters
+        others = clusters == clusters[host]
+        others[host] = False
+        return not (self._items.could_restart_on(item) & others).any()
 
     def _allowed(self, host: int, item: int, seats: Mapping[int, int]) -> BoolArray:
         """The hosts that may take an orphan of a lost host, with the others seated so far."""
@@ -136,6 +156,21 @@ def _codes_of(items: Items) -> IntArray:
         if len(members) > 1:
             codes[item] = -1 - item
     return codes
+
+
+def _ha_of(items: Items) -> BoolArray:
+    """The items with a member that is marked ha."""
+    found = np.zeros(len(items.members), dtype=np.bool_)
+    places = items.of_vm[items.board.vms.ha]
+    found[places[places >= 0]] = True
+    return found
+
+
+def _counted(items: Items, is_ha: BoolArray) -> BoolArray:
+    """The items that have to find room."""
+    board = items.board
+    counts: BoolArray = board.keeps_reserve[board.hosts.clusters[items.homes]] | is_ha
+    return counts
 
 
 class _Room:

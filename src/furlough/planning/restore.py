@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from furlough.core.capacity import NOTHING, Load, Reservation, load_of, room_on
+from furlough.core.capacity import NOTHING, Load, Reservation, load_of
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.operation import Operation
@@ -87,10 +87,10 @@ def returns(
 ) -> tuple[tuple[Return, ...], Placement]:
     """What becomes of every VM of the record, and the placement of those who come home."""
     judged = [_judge(inventory, one, home, mode) for one in record]
-    host = inventory.host(home)
-    room = {home: room_on(inventory, host, reservations)}
     coming = [*_movers(inventory, judged), *_starters(inventory, judged)]
-    placement = place(coming, [host], room, inventory, _obstacles_on_return)
+    placement = place(
+        coming, [inventory.host(home)], inventory, reservations, judge=_obstacles_on_return
+    )
     settled = tuple(_after_placement(one, placement, home) for one in judged)
     return settled, placement
 

@@ -23,10 +23,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from furlough.core.estimate import FINISH_S, SET_UP_S, Range
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.planning.link_model import Job, Links
 
 NO_LIMITS = Limits(per_source=2**31, per_target=2**31, per_cluster=2**31)
@@ -34,14 +33,6 @@ NO_LIMITS = Limits(per_source=2**31, per_target=2**31, per_cluster=2**31)
 _MARGIN = 0.1
 # VMs of which nobody knows how much they write: half of their bytes again.
 _UNMEASURED = 0.5
-
-
-class Order(StrEnum):
-    """Who goes first among those that may: as fills the links best, or most memory first and then
-    higher availability priority."""
-
-    SCHEDULE = "schedule"
-    MEMORY = "memory"
 
 
 @dataclass(frozen=True, kw_only=True)

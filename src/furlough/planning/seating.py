@@ -44,6 +44,7 @@ class Seating:
         self.curves = self._curves_of(items)
         self._slopes = np.concatenate([2 * self.curves * taken, self.curves])
         self._open: dict[object, BoolArray] = {}
+        self._free_pages = {size: free.copy() for size, free in hosts.free_pages.items()}
 
     def _curves_of(self, items: Items) -> FloatArray:
         """Memory and vCPUs by the hosts' sizes; a link by what it carries while the slowest source
@@ -107,7 +108,17 @@ class Seating:
         """The hosts with room for it."""
         has_memory: BoolArray = self.free_mib >= self.items.memory_mib[item]
         has_vcpus: BoolArray = self.free_vcpus >= self.items.vcpus[item]
+        if item in self.items.pages:
+            return has_memory & has_vcpus & self.has_pages(item)
         return has_memory & has_vcpus
+
+    def has_pages(self, item: int) -> BoolArray:
+        """The hosts with huge pages enough for it."""
+        found = np.ones_like(self.is_target)
+        nothing = np.zeros(len(found), dtype=np.int64)
+        for size_kib, count in self.items.pages.get(item, {}).items():
+            found &= self._free_pages.get(size_kib, nothing) >= count
+        return found
 
     def allowed(self, item: int) -> BoolArray:
         """The targets it may use, room aside."""
@@ -157,6 +168,8 @@ class Seating:
         fits = (more_mib <= self.free_mib[here]) & (more_vcpus <= self.free_vcpus[here])
         fits &= (-more_mib <= self.free_mib[there]) & (-more_vcpus <= self.free_vcpus[there])
         fits &= there != here
+        # Pages are few and owned by few: who needs some does not change places.
+        fits &= ~(self.items.has_pages[others] | self.items.has_pages[item])
         rise[~fits] = np.inf
         return rise
 
@@ -226,6 +239,9 @@ class Seating:
         self._taken_vcpus[host] += sign * self.items.vcpus[item]
         if host != self.items.homes[item]:
             self._arriving_mib[host] += sign * self.items.sends_mib[item]
+        for size_kib, count in self.items.pages.get(item, {}).items():
+            if size_kib in self._free_pages:
+                self._free_pages[size_kib][host] -= sign * count
         self._slope(host)
 
 

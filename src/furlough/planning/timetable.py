@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from furlough.core.affinity import RuleKind
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.planning.board import FREE, Board
 from furlough.planning.link_model import Job
 from furlough.planning.packing import Packing
-from furlough.planning.scheduling import NO_LIMITS, Order, Schedule, Sites, Terms, schedule
+from furlough.planning.scheduling import NO_LIMITS, Schedule, Sites, Terms, schedule
 
 
 def timetable(

@@ -19,12 +19,12 @@ import numpy as np
 
 from furlough.core.estimate import Range
 from furlough.core.plan import LoadAfter
-from furlough.core.policy import Limits
+from furlough.core.policy import Limits, Order
 from furlough.errors import NotFound
 from furlough.planning.board import Board, FloatArray, IntArray, board_of_file
 from furlough.planning.inventory_file import Document
 from furlough.planning.packing import Packing, evacuate
-from furlough.planning.scheduling import Order, Schedule, TimedMove
+from furlough.planning.scheduling import Schedule, TimedMove
 from furlough.planning.timetable import timetable
 from furlough.planning.unplaced import StayingVm, staying_vms
 
@@ -137,7 +137,7 @@ def what_if(document: Document, wishes: Wishes) -> WhatIf:
     _check_known(document, (*hosts, *wishes.targets))
     board = board_of_file(document)
     leaving = board.places(hosts)
-    packing = evacuate(board, leaving, targets=board.places(wishes.targets))
+    packing = evacuate(board, leaving, targets=_open_targets(board, wishes))
     schedule = timetable(packing, limits=wishes.limits, order=wishes.order)
     seats = _seats(packing, schedule)
     loads = _loads(board, leaving, seats)
@@ -163,6 +163,12 @@ def what_if(document: Document, wishes: Wishes) -> WhatIf:
             for gap in packing.gaps
         },
     )
+
+
+def _open_targets(board: Board, wishes: Wishes) -> Sequence[int] | None:
+    if not wishes.targets:
+        return None
+    return [place for place in board.places(wishes.targets) if board.hosts.is_open[place]]
 
 
 def _check_known(document: Document, names: Iterable[str]) -> None:

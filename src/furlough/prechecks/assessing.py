@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from furlough.core.capacity import Reservation, rooms
+from furlough.core.capacity import Reservation
 from furlough.core.findings import Finding
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
@@ -60,15 +60,14 @@ def assess(
         inventory.host(name)
     targets = candidates(inventory, hosts, options)
     leaving = [vm for name in hosts for vm in movers(inventory, name)]
-    fates = _fates(leaving, targets, inventory, options, reservations)
-    reports = tuple(
-        _report(case) for case in _cases(inventory, hosts, targets, options, fates, reservations)
-    )
+    fates = _fates(leaving, hosts, targets, inventory, options, reservations)
+    reports = tuple(_report(case) for case in _cases(inventory, hosts, targets, options, fates))
     return Assessment(reports=reports, placement=fates.placement)
 
 
 def _fates(
     vms: Sequence[Vm],
+    hosts: Sequence[HostName],
     targets: Sequence[Host],
     inventory: Inventory,
     options: EnterOptions,
@@ -78,11 +77,10 @@ def _fates(
     its group may then find a place without it."""
     ties = {vm.id: ties_of(vm) for vm in vms}
     choices = {vm.id: decide(vm, _words(ties[vm.id]), options.shut_down) for vm in vms}
-    room = rooms(inventory, targets, reservations)
     refusals: dict[VmId, Mapping[HostName, tuple[Obstacle, ...]]] = {}
     while True:
         live = [vm for vm in vms if choices[vm.id].method is Method.LIVE]
-        placement = place(live, targets, room, inventory)
+        placement = place(live, targets, inventory, reservations, leaving=hosts)
         refused = [vm for vm in live if vm.id in placement.refusals]
         instead = {
             vm.id: decide(
@@ -116,14 +114,8 @@ def _cases(
     targets: Sequence[Host],
     options: EnterOptions,
     fates: _Fates,
-    reservations: Sequence[Reservation],
 ) -> Iterator[Case]:
     bonds = bonds_of(inventory, {inventory.host(name).cluster for name in hosts})
-    coming: dict[HostName, list[Vm]] = {}
-    for name in hosts:
-        for vm in movers(inventory, name):
-            if vm.id in fates.placement.targets:
-                coming.setdefault(fates.placement.targets[vm.id][0], []).append(vm)
     for name in hosts:
         host = inventory.host(name)
         yield Case(
@@ -132,9 +124,7 @@ def _cases(
             host=host,
             leaving=frozenset(hosts),
             targets=[one for one in targets if one.cluster == host.cluster],
-            reservations=reservations,
             placement=fates.placement,
-            coming=coming,
             choices=fates.choices,
             ties=fates.ties,
             refusals=fates.refusals,

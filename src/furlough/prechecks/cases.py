@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from furlough.core.capacity import Reservation
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.plan import Method
@@ -27,8 +26,7 @@ class Case:
     is to become of each VM.
 
     `ties`: what keeps a VM from moving live whatever the target; `refusals`: why no target takes
-    one that could move, also where something else is done with it instead; `coming`: who is
-    placed on which host.
+    one that could move, also where something else is done with it instead.
     """
 
     inventory: Inventory
@@ -36,9 +34,7 @@ class Case:
     host: Host
     leaving: frozenset[HostName]
     targets: Sequence[Host]
-    reservations: Sequence[Reservation]
     placement: Placement
-    coming: Mapping[HostName, Sequence[Vm]]
     choices: Mapping[VmId, Choice]
     ties: Mapping[VmId, Sequence[Tie]]
     refusals: Mapping[VmId, Mapping[HostName, tuple[Obstacle, ...]]]

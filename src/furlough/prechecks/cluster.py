@@ -5,14 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from furlough.core.capacity import NOTHING, Load, homeless, load_of, rooms
 from furlough.core.findings import CODES, Finding, Severity, finding
-from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Host, Proof, Vm
-from furlough.core.policy import EnterOptions, Reserve
+from furlough.core.inventory import Proof
+from furlough.core.policy import Reserve
 from furlough.core.states import HostMode
-from furlough.planning.candidates import candidates
-from furlough.planning.compatibility import obstacles_of_kind, traits_of_host, traits_of_vm
 from furlough.prechecks.cases import Case, because, subject_of
 
 _VMS_NAMED = 5
@@ -62,87 +58,26 @@ def _check_targets_exist(case: Case) -> Iterator[Finding]:
 def _check_reserve(case: Case) -> Iterator[Finding]:
     """Whether everybody who has to would find room again if one more host were lost then."""
     cluster = case.inventory.cluster_of(case.host)
-    counts_all = cluster.policy.reserve is Reserve.N_PLUS_1
-    for lost, without in _without_room(case, counts_all=counts_all):
-        names = ", ".join(subject_of(vm) for vm in without[:_VMS_NAMED])
-        more = f" and {len(without) - _VMS_NAMED} more" if len(without) > _VMS_NAMED else ""
-        yield finding(
-            "cluster.no_reserve",
-            cluster.name,
-            f"If {lost} of cluster {cluster.name} were lost after the evacuation, no room would "
-            f"be left for {names}{more}.",
-            severity=None if counts_all else Severity.WARNING,
-        )
-        return  # One such host is enough; with hundreds of them nobody would read on.
-
-
-def _without_room(case: Case, *, counts_all: bool) -> Iterator[tuple[HostName, list[Vm]]]:
-    """Per host that could be lost next, the VMs for which no room would be found."""
-    staying = [
-        host
-        for host in candidates(case.inventory, case.leaving, EnterOptions())
-        if host.cluster == case.host.cluster
-    ]
-    takers = [host for host in staying if host.is_connected and host.mode is HostMode.AVAILABLE]
-    crews = {host.name: _crew(case, host, counts_all=counts_all) for host in staying}
-    if not any(crews.values()):
-        return
-    after, may_run = _rooms_after(case, takers), _may_run(case)
-    cluster = [host.name for host in case.inventory.hosts_of(case.host.cluster)]
-    for name in sorted(crews, key=lambda name: -sum(vm.memory_mib for vm in crews[name])):
-        without = [
-            vm
-            for vm in homeless(crews[name], after, may_run, lost=name)
-            # One that is tied to its host dies with it, whatever room there is.
-            if vm.policy.ha or any(may_run(vm, other) for other in cluster if other != name)
-        ]
-        if without:
-            yield name, without
-
-
-def _crew(case: Case, host: Host, *, counts_all: bool) -> list[Vm]:
-    """Who runs on a host after the evacuation and counts."""
-    return [
-        vm
-        for vm in (*case.inventory.vms_on(host.name), *case.coming.get(host.name, ()))
-        if vm.is_active and (counts_all or vm.policy.ha)
-    ]
-
-
-def _rooms_after(case: Case, hosts: Iterable[Host]) -> dict[HostName, Load]:
-    """What these hosts have left once everybody is placed."""
-    left = rooms(case.inventory, hosts, case.reservations)
-    return {
-        name: room - sum((load_of(vm) for vm in case.coming.get(name, ())), NOTHING)
-        for name, room in left.items()
+    gaps = {
+        lost: [case.inventory.vm(vm) for vm in vms]
+        for lost, vms in case.placement.gaps.items()
+        if case.inventory.host(lost).cluster == cluster.name
     }
-
-
-def _may_run(case: Case) -> Callable[[Vm, HostName], bool]:
-    """Whether a host is of a kind that can run a VM. Asked for every VM of a cluster, so it is
-    worked out once for each two kinds."""
-    inventory, bonds = case.inventory, case.bonds
-    numbers: dict[object, int] = {}
-    known: dict[tuple[int, int], bool] = {}
-    kind_of_host: dict[HostName, int] = {}
-    kind_of_vm: dict[VmId, int] = {}
-
-    def may_run(vm: Vm, name: HostName) -> bool:
-        if vm.id not in kind_of_vm:
-            kind_of_vm[vm.id] = numbers.setdefault(traits_of_vm(vm, inventory), len(numbers))
-        if name not in kind_of_host:
-            traits = traits_of_host(inventory.host(name))
-            kind_of_host[name] = numbers.setdefault(traits, len(numbers))
-        if (name, vm.id) in inventory.misfits:
-            return False
-        if vm.id in bonds.by_vm and any(bonds.against(vm.id, name, {})):
-            return False
-        kinds = kind_of_vm[vm.id], kind_of_host[name]
-        if kinds not in known:
-            known[kinds] = not obstacles_of_kind(vm, inventory.host(name), inventory)
-        return known[kinds]
-
-    return may_run
+    if not gaps:
+        return
+    # One such host is enough, the worst; with hundreds of them nobody would read on.
+    lost = min(gaps, key=lambda name: (-sum(vm.memory_mib for vm in gaps[name]), name))
+    without = gaps[lost]
+    names = ", ".join(subject_of(vm) for vm in without[:_VMS_NAMED])
+    more = f" and {len(without) - _VMS_NAMED} more" if len(without) > _VMS_NAMED else ""
+    keeps = cluster.policy.reserve is Reserve.N_PLUS_1
+    yield finding(
+        "cluster.no_reserve",
+        cluster.name,
+        f"If {lost} of cluster {cluster.name} were lost after the evacuation, no room would be "
+        f"left for {names}{more}.",
+        severity=None if keeps else Severity.WARNING,
+    )
 
 
 def _check_storage_repair(case: Case) -> Iterator[Finding]:

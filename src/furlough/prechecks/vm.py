@@ -8,6 +8,7 @@ moving live is a blocker, unless its policy or the operator has something else d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from furlough.core.affinity import RuleKind
 from furlough.core.findings import Finding, Severity, finding
@@ -38,6 +39,7 @@ _INSTEAD = {
     Method.COLD: "it may only be moved cold",
 }
 # Distributions keep firmware below it, the same on every host of one kind.
+_MOST_HELPERS = 4
 _DISTRIBUTION = "/usr/share/"
 
 
@@ -144,7 +146,26 @@ def _check_targets(case: Case) -> Iterator[Finding]:
         against = case.refusals.get(vm.id)
         if against is not None:
             code = _code_for(against.values())
-            yield _obstructed(case, vm, code, f"fits on no host: {reasons(against)}")
+            found = _obstructed(case, vm, code, f"fits on no host: {reasons(against)}")
+            yield replace(found, remedy=f"{found.remedy}{_making_room(case)}")
+    for rule, vms in case.placement.broken.items():
+        for vm in case.live_movers:
+            if vm.id in vms:
+                target = case.placement.targets[vm.id][0]
+                yield _of(vm, "vm.rule_gave", f"goes to {target}, where {rule} is not held")
+
+
+def _making_room(case: Case) -> str:
+    """Which VMs of hosts that stay would have to move for more to fit; no plan of ours moves them
+    unasked."""
+    moves = [
+        f"furlough vm migrate {vm} --to {host} ({case.inventory.vm(vm).name})"
+        for vm, host in case.placement.helpers.items()
+        if case.inventory.host(host).cluster == case.host.cluster
+    ]
+    if not moves or len(moves) > _MOST_HELPERS:
+        return ""
+    return f" Others could make room; then check again: {'; '.join(moves)}."
 
 
 def _code_for(against: Iterable[Sequence[Obstacle]]) -> str:

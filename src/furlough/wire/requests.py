@@ -12,6 +12,7 @@ from furlough.core.policy import (
     CancelMode,
     EnterOptions,
     ExitOptions,
+    Order,
     RestoreMode,
 )
 from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, policy_word
@@ -29,13 +30,14 @@ class EnterBody(Body):
     shut_down: list[VmName] = Field(default_factory=list, max_length=10_000)
     override: list[Code] = Field(default_factory=list, max_length=100)
     strict: list[Code] = Field(default_factory=list, max_length=100)
+    order: Order = Order.SCHEDULE
     reason: Text = ""
     ticket: Text = ""
     purpose: Text = ""
 
     def to_core(self) -> EnterOptions:
         """The options, with the VMs as the client named them: the service finds out which."""
-        rest = self.model_dump(include={"timeout_s", "reason", "ticket", "purpose"})
+        rest = self.model_dump(include={"timeout_s", "reason", "ticket", "purpose", "order"})
         return EnterOptions(
             **rest,
             target_hosts=tuple(parse_host_name(name) for name in self.target_hosts),

@@ -1,0 +1,130 @@
+"""Live packing: the array planner asked about live hosts, and its answer told in names.
+
+In a live plan nobody moves whose host stays: `Effort.moves_others` is off. Where somebody fits
+nowhere so, it is asked once more with it on, and who would have to make room is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from furlough.core.capacity import Reservation
+from furlough.core.ids import ClusterName, HostName, VmId
+from furlough.core.inventory import Inventory
+from furlough.planning.board import Board
+from furlough.planning.items import items_of
+from furlough.planning.live_board import Asked, board_of_live
+from furlough.planning.packing import Effort, Packing, packing_of, seated
+from furlough.planning.places import Answer, Request
+from furlough.planning.reserve import Gap
+from furlough.planning.seating import NOWHERE, Seating
+
+# More targets than any step has attempts; a plan of a large cluster stays readable.
+MOST_TARGETS = 8
+_STAYING = Effort(moves_others=False)
+# Each set that is tried takes a millisecond or so in a large cluster.
+_ASKING_OTHERS = Effort(ejections=200, evaluations=0)
+
+
+def packed(
+    request: Request,
+    inventory: Inventory,
+    cluster: ClusterName,
+    reservations: Sequence[Reservation],
+) -> Answer:
+    """Place these VMs of one cluster."""
+    asked = Asked(vms=request.vms, judge=request.judge)
+    board = board_of_live(inventory, cluster, reservations, asked)
+    seating, gaps = _seated(board, request, _STAYING)
+    helpers: Mapping[VmId, HostName] = {}
+    if request.leaving and _left(seating):
+        more, _ = _seated(board, request, _ASKING_OTHERS)
+        helpers = _helpers(seating, more)
+    packing = packing_of(seating, _movers(board, request), gaps)
+    return Answer(
+        targets={
+            _vm_id(board, vm): targets
+            for item in seating.waiting
+            if seating.seats[item] != NOWHERE
+            for targets in (_ranked(seating, item),)
+            for vm in seating.items.members[item]
+        },
+        units=[[_vm_id(board, vm) for vm in unit] for unit in _left(seating)],
+        helpers=helpers,
+        broken=_broken(packing),
+        gaps={_host(board, gap.lost): _vm_ids(board, gap) for gap in gaps},
+    )
+
+
+def _seated(board: Board, request: Request, effort: Effort) -> tuple[Seating, tuple[Gap, ...]]:
+    movers = _movers(board, request)
+    items = items_of(board, movers)
+    waiting = dict.fromkeys(int(items.of_vm[vm]) for vm in movers)
+    is_target = np.zeros(len(board.hosts.names), dtype=np.bool_)
+    is_target[list(board.places(host.name for host in request.hosts))] = True
+    return seated(items, list(waiting), is_target, board.places(request.leaving), effort)
+
+
+def _movers(board: Board, request: Request) -> list[int]:
+    """The places of those who are asked for, each as the copy that is meant."""
+    wanted = {(vm.id, vm.host) for vm in request.vms}
+    names, at = board.hosts.names, board.vms.hosts.tolist()
+    return [
+        place for place, uuid in enumerate(board.vms.uuids) if (uuid, names[at[place]]) in wanted
+    ]
+
+
+def _left(seating: Seating) -> list[tuple[int, ...]]:
+    return [
+        seating.items.members[item] for item in seating.waiting if seating.seats[item] == NOWHERE
+    ]
+
+
+def _ranked(seating: Seating, item: int) -> tuple[HostName, ...]:
+    """The host of an item, and those with room for one more such, the best first. Who belongs to
+    others retries where they went, or not at all."""
+    names = seating.items.board.hosts.names
+    first = int(seating.seats[item])
+    if len(seating.items.members[item]) > 1:
+        return (HostName(names[first]),)
+    rises = seating.rises(item)
+    order = np.argsort(rises, kind="stable")[: MOST_TARGETS + 1].tolist()
+    rest = [host for host in order if host != first and rises[host] != np.inf]
+    return tuple(HostName(names[host]) for host in (first, *rest[: MOST_TARGETS - 1]))
+
+
+def _helpers(without: Seating, more: Seating) -> Mapping[VmId, HostName]:
+    """Who has to make room for more to fit than fit now; nobody where that does not help."""
+    if len(_left(more)) >= len(_left(without)):
+        return {}
+    board, items = more.items.board, more.items
+    moved = set(np.flatnonzero(more.seats != items.homes).tolist()) - set(more.waiting)
+    return {
+        _vm_id(board, vm): _host(board, int(more.seats[item]))
+        for item in sorted(moved)
+        for vm in items.members[item]
+    }
+
+
+def _broken(packing: Packing) -> Mapping[str, tuple[VmId, ...]]:
+    """The soft rules only: a hard one that is not held was not held before either."""
+    soft = {group.name for group in packing.board.groups if not group.is_hard}
+    return {
+        rule: tuple(_vm_id(packing.board, vm) for vm in vms)
+        for rule, vms in packing.broken.items()
+        if rule in soft
+    }
+
+
+def _vm_ids(board: Board, gap: Gap) -> tuple[VmId, ...]:
+    return tuple(_vm_id(board, vm) for vm in gap.vms)
+
+
+def _vm_id(board: Board, vm: int) -> VmId:
+    return VmId(board.vms.uuids[vm])
+
+
+def _host(board: Board, host: int) -> HostName:
+    return HostName(board.hosts.names[host])

@@ -1,0 +1,35 @@
+"""Places: what is asked for VMs of one cluster, and the answer, in names and without arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Host, Vm
+from furlough.planning.compatibility import Judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Who of a cluster looks for a place, on which of its hosts, as `judge` sees them. `leaving`:
+    the hosts that are emptied."""
+
+    vms: Sequence[Vm]
+    hosts: Sequence[Host]
+    judge: Judge
+    leaving: Sequence[HostName] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`targets`: per VM its hosts, the chosen one first, then those a retry may take; `units`: who
+    fits nowhere, those together that have to be; `helpers`: VMs of hosts that stay, with the host
+    to which each would have to move for more to fit; `broken`: per soft rule that gave, the VMs;
+    `gaps`: per host that must not be lost, the VMs that would find no room."""
+
+    targets: Mapping[VmId, tuple[HostName, ...]]
+    units: Sequence[Sequence[VmId]]
+    helpers: Mapping[VmId, HostName]
+    broken: Mapping[str, tuple[VmId, ...]]
+    gaps: Mapping[HostName, tuple[VmId, ...]]

@@ -1,0 +1,139 @@
+"""Plans of live hosts, judged by the checker that shares no code with the planner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from furlough.core.capacity import NOTHING, limit_of, load_of
+from furlough.core.ids import HostName
+from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.plan import Plan
+from furlough.core.policy import EnterOptions, Limits, Order, Reserve
+from furlough.core.states import Power
+from furlough.core.vm_policy import OnMaintenance, VmPolicy
+from furlough.planning.assessment import Assessment
+from furlough.planning.checking import Move, Terms, violations
+from furlough.planning.inventory_export import write
+from furlough.planning.inventory_file import read
+from furlough.planning.planner import plan_enter
+from furlough.prechecks.assessing import assess
+from tests.core.builders import a_cluster, a_host, a_vm, an_inventory
+
+SEEDS = 120
+
+
+def _some_cluster(random: Random) -> Inventory:
+    """Up to seven hosts of two kinds, more or less full, with groups, wishes and a reserve."""
+    hosts = [
+        replace(
+            a_host(
+                HostName(f"h{n}"),
+                memory_mib=random.choice([32_768, 65_536]),
+                networks=random.choice([["lan"], ["lan", "dmz"]]),
+                link_mbit_s=random.choice([1_000, 10_000]),
+            )
+        )
+        for n in range(1, random.randint(3, 8))
+    ]
+    cluster = a_cluster(reserve=random.choice([Reserve.NONE, Reserve.N_PLUS_1]))
+    limits = Limits(per_source=random.randint(1, 3), per_target=random.randint(1, 3), per_cluster=4)
+    cluster = replace(cluster, policy=replace(cluster.policy, limits=limits))
+    vms: list[Vm] = []
+    for host in hosts:
+        share = random.uniform(0.2, 0.9)
+        vms += _crew(random, host, share, first=len(vms) + 1)
+    return an_inventory(vms, hosts=hosts, clusters=[cluster])
+
+
+def _crew(random: Random, host: Host, share: float, *, first: int) -> list[Vm]:
+    """VMs that fill this share of a host, and keep the rules they have among each other."""
+    room = limit_of(host, a_cluster().policy)
+    taken = NOTHING
+    found: list[Vm] = []
+    apart: set[str] = set()
+    while True:
+        memory_mib = random.choice([1024, 2048, 4096, 8192])
+        group = random.choice(["", "", "", "a", "b", "c"])
+        vm = a_vm(
+            first + len(found),
+            host=host.name,
+            memory_mib=memory_mib,
+            vcpus=random.randint(1, 4),
+            networks=["lan"],
+            dirty_mib_s=random.choice([None, 0.0, 20.0, 90.0]),
+            power=random.choice([Power.RUNNING, Power.RUNNING, Power.RUNNING, Power.SHUT_OFF]),
+            policy=VmPolicy(
+                ha=random.random() < 0.2,
+                availability_priority=random.randint(0, 100),
+                anti_affinity_group="" if group in apart else group,
+                affinity_group=random.choice(["", "", "", f"{host.name}-pair"]),
+                on_maintenance=random.choice(
+                    [OnMaintenance.LIVE, OnMaintenance.LIVE, OnMaintenance.SHUT_DOWN]
+                ),
+            ),
+        )
+        more = taken + load_of(vm)
+        if more.memory_mib > share * room.memory_mib or not more.fits_in(room):
+            return found
+        apart.add(group)
+        taken = more
+        found.append(vm)
+
+
+def _broken(inventory: Inventory, plan: Plan, assessment: Assessment) -> list[str]:
+    """What the checker has against a plan."""
+    moves = [
+        Move(
+            vm=step.vm or "",
+            source=step.source or "",
+            target=step.targets[0],
+            start_s=step.start_s,
+            end_s=round(step.start_s + step.duration_s, 2),
+        )
+        for step in plan.migrations
+    ]
+    stopped = {one.vm for one in assessment.dispositions if one.is_power_change}
+    codes = {one.code for report in assessment.reports for one in report.findings}
+    limits = inventory.clusters[0].policy.limits
+    terms = Terms(
+        leaving=frozenset(plan.hosts),
+        staying=frozenset(one.vm for one in plan.unplaced),
+        per_source=limits.per_source,
+        per_target=limits.per_target,
+        per_cluster=limits.per_cluster,
+        keeps_reserve="cluster.no_reserve" not in codes,
+    )
+    # Who is stopped is off afterwards, and holds no group together or apart.
+    vms = [replace(vm, power=Power.SHUT_OFF) if vm.id in stopped else vm for vm in inventory.vms]
+    return violations(read(write(replace(inventory, vms=vms))), moves, terms)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_live_plan_breaks_no_limit_no_rule_and_no_reserve_at_any_instant(seed: int) -> None:
+    random = Random(seed)
+    inventory = _some_cluster(random)
+    leaving = [host.name for host in inventory.hosts[: random.randint(1, 2)]]
+    assessment = assess(inventory, leaving, EnterOptions())
+    order = random.choice([Order.SCHEDULE, Order.MEMORY])
+    plan = plan_enter(inventory, leaving, assessment, order)
+    assert _broken(inventory, plan, assessment) == []
+    assert {step.source for step in plan.migrations} <= set(leaving), "only who has to leave moves"
+    starts = [step.start_s for step in plan.migrations]
+    assert starts == sorted(starts), "the plan lists its moves in the order of their starts"
+
+
+def test_these_clusters_are_worth_a_plan() -> None:
+    """Otherwise the story above could not fail."""
+    moved = left = groups = 0
+    for seed in range(SEEDS):
+        inventory = _some_cluster(Random(seed))
+        assessment = assess(inventory, [inventory.hosts[0].name], EnterOptions())
+        moved += len(assessment.placement.targets)
+        left += bool(assessment.placement.refusals)
+        groups += any(vm.policy.anti_affinity_group for vm in inventory.vms)
+    assert moved > 4 * SEEDS
+    assert left > SEEDS // 20
+    assert groups > SEEDS // 2
