@@ -183,6 +183,13 @@ class Hypervisor(Protocol):
         """What this host's hypervisor has against running these VMs of other hosts as they run
         now (CPU, machine type), in words; those it would take are left out."""
 
+    async def dirty_rates(
+        self, host: HostName, vms: Sequence[VmId], within_s: int
+    ) -> Mapping[VmId, float]:
+        """Memory that these VMs of a host rewrite while they are watched for `within_s` seconds,
+        in MiB/s, a page that is written twice counted once. Those that cannot be watched (off, in
+        a job, an emulator that cannot) are left out."""
+
     async def look(self, host: HostName, vm: VmId) -> Look:
         """The host's present answer about one VM, or a silent one. Never raises."""
 

@@ -106,7 +106,8 @@ class Vm:
 
     `busy_with` names a job that runs on it (a migration, a backup, a block copy), empty if
     none. `is_arriving`: it is the copy that an incoming migration fills, and runs elsewhere.
-    `dirty_mib_s` and `working_set_mib` are None where nobody measured them.
+    `dirty_mib_s` and `working_set_mib` are None where nobody measured them; `dirty_measured_at`
+    says when somebody did.
 
     `has_io_error`: it is in error because its storage failed.
 
@@ -135,6 +136,7 @@ class Vm:
     has_io_error: bool = False
     dirty_mib_s: float | None = None
     working_set_mib: int | None = None
+    dirty_measured_at: datetime | None = None
     own_policy: Words = ()
     policy: VmPolicy = DEFAULT
     policy_troubles: tuple[str, ...] = ()
