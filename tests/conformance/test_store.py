@@ -2125,7 +2125,7 @@ async def test_a_note_may_say_whatever_a_stranger_named_a_vm(store: Store, secon
     assert await second.host_notes(A, 1) == [strange]
 
 
-LATER_TABLES = ("host_note", "remedied")
+LATER_TABLES = ("host_note", "remedied", "link_speed")
 
 
 @told

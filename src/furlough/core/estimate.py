@@ -1,8 +1,6 @@
-"""How long a live migration should take: pre-copy in rounds over a link.
+"""How long one live migration should take, alone on its link, and what else takes time.
 
-    round 1 sends the memory in use; each later round sends what the guest wrote meanwhile,
-    at most its working set; when the rest fits into the downtime limit, the VM is switched over
-
+How migrations go together is in `forecast`; what becomes of a plan's moves in `moving_time`.
 Constants are those of measured libvirt and QEMU (docs/explanation/estimates.md).
 """
 
@@ -11,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from furlough.core.forecast import Course, Move, forecast
+from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.link_speed import LinkSpeed
 
 SET_UP_S = 0.6
 FINISH_S = 0.4
-DOWNTIME_LIMIT_S = 0.3
+# Of the finish, what passes before the guest runs again.
+START_CPUS_S = 0.1
 LINK_EFFICIENCY = 0.94
-MOST_ROUNDS = 30
 # Guesses, not measurements: a guest that obeys, a start up to the running process, a local disk.
 SHUT_DOWN_S = 20.0
 START_S = 5.0
 SAVE_MIB_S = 200.0
 _MIB_PER_MBIT = 1e6 / 8 / 2**20
+_LEAST_MIB_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Range:
 
 
 NO_TIME = Range(low=0.0, high=0.0)
+# Two looks at an empty host, with a pause of two seconds between.
+PROOF = Range(low=2.0, high=3.0)
 
 
 def rate_mib_s(source: Host, target: Host) -> float:
@@ -54,34 +58,52 @@ def rate_mib_s(source: Host, target: Host) -> float:
     return max(1, min(source.link_mbit_s, target.link_mbit_s)) * _MIB_PER_MBIT * LINK_EFFICIENCY
 
 
+def rate_between(source: Host, target: Host, inventory: Inventory) -> float:
+    """The same as migrations have shown it to be, where any have; else as enrolled."""
+    known = known_speed(source.name, target.name, inventory)
+    return rate_mib_s(source, target) if known is None else max(_LEAST_MIB_S, known.mib_s)
+
+
+def known_speed(source: HostName, target: HostName, inventory: Inventory) -> LinkSpeed | None:
+    """What was learned about the links between two hosts, if it still holds."""
+    known = inventory.link_speeds.get((source, target))
+    return known if known is not None and known.holds(inventory.taken_at) else None
+
+
 def estimate_move(vm: Vm, target: Host, inventory: Inventory) -> Estimate:
     """The estimate for moving this VM to that host, alone on the link."""
-    return estimate_live(vm, rate_mib_s(inventory.host(vm.host), target))
+    return estimate_live(vm, rate_between(inventory.host(vm.host), target, inventory))
 
 
 def estimate_live(vm: Vm, rate: float) -> Estimate:
     """The estimate for a live migration of `vm` at `rate` MiB/s."""
-    round_mib = float(_memory_to_send(vm))
-    sent_mib = 0.0
-    for _ in range(MOST_ROUNDS):
-        sent_mib += round_mib
-        rewritten = min(_working_set(vm), (vm.dirty_mib_s or 0.0) * round_mib / rate)
-        if rewritten / rate <= DOWNTIME_LIMIT_S:
-            round_mib = rewritten
-            break
-        round_mib = rewritten
-    pause_s = round_mib / rate
-    sent_mib += round_mib
-    return Estimate(
-        duration_s=round(SET_UP_S + sent_mib / rate + FINISH_S, 2),
-        downtime_ms=round(1000 * pause_s) + 100,
-        sent_mib=round(sent_mib),
+    source, target = HostName("source"), HostName("target")
+    move = Move(
+        source=source,
+        target=target,
+        cluster=ClusterName(""),
+        memory_mib=memory_to_send(vm),
+        dirty_mib_s=vm.dirty_mib_s or 0.0,
+        working_set_mib=vm.memory_mib if vm.working_set_mib is None else vm.working_set_mib,
+        set_up_s=SET_UP_S,
+        finish_s=FINISH_S,
     )
+    (course,) = forecast([move], {source: rate, target: rate})
+    return Estimate(
+        duration_s=round(course.end_s, 2),
+        downtime_ms=downtime_ms(course),
+        sent_mib=round(course.sent_mib),
+    )
+
+
+def downtime_ms(course: Course) -> int:
+    """The pause of a guest: the last bytes, and the start of its CPUs on the target."""
+    return round(1000 * (course.pause_s + START_CPUS_S))
 
 
 def estimate_save(vm: Vm) -> float:
     """Seconds that writing this VM's memory to its host's disk may take."""
-    return round(1 + _memory_to_send(vm) / SAVE_MIB_S, 2)
+    return round(1 + memory_to_send(vm) / SAVE_MIB_S, 2)
 
 
 def side_by_side(durations_s: Sequence[float], graces_s: Sequence[float]) -> Range:
@@ -93,25 +115,6 @@ def side_by_side(durations_s: Sequence[float], graces_s: Sequence[float]) -> Ran
     )
 
 
-def _memory_to_send(vm: Vm) -> int:
+def memory_to_send(vm: Vm) -> int:
+    """What is sent of a VM at least, in MiB."""
     return vm.memory_mib if vm.memory_used_mib is None else vm.memory_used_mib
-
-
-def _working_set(vm: Vm) -> float:
-    return vm.memory_mib if vm.working_set_mib is None else vm.working_set_mib
-
-
-def makespan(sent_mib: Sequence[int], rate: float, at_once: int) -> Range:
-    """How long migrations that send this much take over one link, `at_once` in flight.
-
-    The low end is the bytes over the link and one set-up; the high end adds every set-up that
-    the others in flight may fail to hide, and half of the bytes again for guests that write.
-    """
-    if not sent_mib:
-        return NO_TIME
-    copying_s = sum(sent_mib) / rate
-    turns = -(-len(sent_mib) // max(1, at_once))
-    return Range(
-        low=round(copying_s + SET_UP_S + FINISH_S, 1),
-        high=round(1.5 * copying_s + (turns + 1) * (SET_UP_S + FINISH_S), 1),
-    )

@@ -17,6 +17,7 @@ from functools import cached_property
 
 from furlough.core.affinity import Rule
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.link_speed import LinkSpeed
 from furlough.core.policy import ClusterPolicy
 from furlough.core.probe import Probe
 from furlough.core.states import Guard, HostMode, Power, Reachability
@@ -223,7 +224,8 @@ class Host:
 class Inventory:
     """All facts at one instant, with the look-ups everybody needs. `misfits`: what a host's own
     hypervisor says against running a VM as it runs now, where it was asked and said something.
-    `site_findings`: what the site's own probe commands say, as (code, subject, message)."""
+    `site_findings`: what the site's own probe commands say, as (code, subject, message).
+    `link_speeds`: what migrations have shown, by source and target."""
 
     taken_at: datetime
     clusters: Sequence[Cluster]
@@ -232,6 +234,7 @@ class Inventory:
     datastores: Sequence[Datastore] = ()
     misfits: Mapping[tuple[HostName, VmId], str] = field(default_factory=dict)
     site_findings: Sequence[tuple[str, str, str]] = ()
+    link_speeds: Mapping[tuple[HostName, HostName], LinkSpeed] = field(default_factory=dict)
 
     def host(self, name: HostName) -> Host:
         """The host of this name; `NotFound` where there is none."""

@@ -16,8 +16,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from furlough.core.estimate import DOWNTIME_LIMIT_S, FINISH_S, MOST_ROUNDS, SET_UP_S
+from furlough.core.estimate import FINISH_S, SET_UP_S
+from furlough.core.forecast import DOWNTIME_LIMIT_S
 
+_MOST_ROUNDS = 30
 # A round that is hardly shorter than the one before: the guest writes as fast as is copied.
 _RESTLESS = 0.9
 
@@ -150,7 +152,7 @@ class Links:
         working_set_mib = job.sends_mib if job.working_set_mib is None else job.working_set_mib
         rewritten_mib = min(working_set_mib, (job.dirty_mib_s or 0.0) * length_s)
         flight.is_last = (
-            rewritten_mib <= DOWNTIME_LIMIT_S * flight.rate_mib_s or flight.rounds >= MOST_ROUNDS
+            rewritten_mib <= DOWNTIME_LIMIT_S * flight.rate_mib_s or flight.rounds >= _MOST_ROUNDS
         )
         if flight.rounds > 1 and rewritten_mib > _RESTLESS * flight.round_mib:
             self.restless.add(job.vm)

@@ -135,6 +135,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     unplaced: tuple[Unplaced, ...] = ()
     eta: Range = NO_TIME
+    eta_reasons: tuple[str, ...] = ()
     load_after: LoadAfter = NO_LOAD
 
     @property

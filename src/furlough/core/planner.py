@@ -15,20 +15,18 @@ from statistics import pstdev
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
 from furlough.core.dispositions import Disposition
 from furlough.core.estimate import (
-    FINISH_S,
     NO_TIME,
-    SET_UP_S,
+    PROOF,
     SHUT_DOWN_S,
     START_S,
     Range,
     estimate_save,
-    makespan,
-    rate_mib_s,
     side_by_side,
 )
-from furlough.core.handover import expected_move, handover_of, waives_storage_check
+from furlough.core.handover import HELD_S, expected_move, handover_of, waives_storage_check
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.moving_time import moving_time
 from furlough.core.operation import RosterEntry
 from furlough.core.placement import Placement
 from furlough.core.plan import (
@@ -251,13 +249,14 @@ def finished_plan(
     inventory: Inventory,
 ) -> Plan:
     """Number the steps, put estimates on them, and say what the cluster looks like after."""
-    timed, eta = _timed(numbered(tuple(steps)), hosts, kind, inventory)
+    timed, eta, reasons = _timed(numbered(tuple(steps)), hosts, kind, inventory)
     return Plan(
         kind=kind,
         hosts=tuple(hosts),
         steps=timed,
         unplaced=tuple(_unplaced(placement, inventory)),
         eta=eta,
+        eta_reasons=reasons,
         load_after=_load_after(timed, hosts, inventory, stays=kind is not OperationKind.ENTER),
     )
 
@@ -267,46 +266,25 @@ def _timed(
     hosts: Sequence[HostName],
     kind: OperationKind,
     inventory: Inventory,
-) -> tuple[tuple[PlannedStep, ...], Range]:
-    """Start times and a range, as if the moves of each host of the operation followed one
-    another on its link; set-ups hide behind the copying of others, as far as slots allow. VMs
-    are stopped or started after them, wave by wave."""
-    moves: dict[HostName, list[PlannedStep]] = {host: [] for host in hosts}
+) -> tuple[tuple[PlannedStep, ...], Range, tuple[str, ...]]:
+    """The steps with their times, a range for all, and its reasons. VMs are stopped or started
+    after the moves of their host, wave by wave; at the end of entering a host is seen empty."""
+    moving = moving_time([one for one in steps if one.method is Method.LIVE], inventory, HELD_S)
     starts: dict[int, float] = {}
-    for step in steps:
-        shared = step.host if kind is OperationKind.EXIT else step.source
-        if step.method is not Method.LIVE or shared is None:
-            continue
-        earlier = moves[shared]
-        copying_s = sum(one.sent_mib / _rate_of(one, inventory) for one in earlier)
-        turns = len(earlier) // _at_once(shared, kind, inventory)
-        starts[step.number] = round(max(copying_s, turns * (SET_UP_S + FINISH_S)), 2)
-        earlier.append(step)
     ranges = []
-    for host, moved in moves.items():
-        taken = _moving_time(host, moved, kind, inventory)
+    for host in hosts:
+        taken = moving.ranges.get(host, NO_TIME)
         for wave in _power_waves_of(steps, host):
             starts.update({step.number: taken.low for step in wave})
             taken += side_by_side([one.duration_s for one in wave], [one.grace_s for one in wave])
-        ranges.append(taken)
-    timed = tuple(replace(one, start_s=starts.get(one.number, one.start_s)) for one in steps)
-    return timed, Range(
+        ranges.append(taken + PROOF if kind is OperationKind.ENTER else taken)
+    moved = [moving.steps.get(one.number, one) for one in steps]
+    timed = tuple(replace(one, start_s=starts.get(one.number, one.start_s)) for one in moved)
+    whole = Range(
         low=max((one.low for one in ranges), default=0.0),
         high=max((one.high for one in ranges), default=0.0),
     )
-
-
-def _moving_time(
-    host: HostName, moves: Sequence[PlannedStep], kind: OperationKind, inventory: Inventory
-) -> Range:
-    """How long the moves of one host take together."""
-    if not moves:
-        return NO_TIME
-    return makespan(
-        [step.sent_mib for step in moves],
-        min(_rate_of(step, inventory) for step in moves),
-        _at_once(host, kind, inventory),
-    )
+    return timed, whole, moving.reasons
 
 
 def _power_waves_of(steps: Iterable[PlannedStep], host: HostName) -> list[list[PlannedStep]]:
@@ -316,18 +294,6 @@ def _power_waves_of(steps: Iterable[PlannedStep], host: HostName) -> list[list[P
         if step.host == host and step.method in _POWER_METHODS:
             waves.setdefault(step.wave, []).append(step)
     return [waves[wave] for wave in sorted(waves)]
-
-
-def _rate_of(step: PlannedStep, inventory: Inventory) -> float:
-    """What a planned migration can move in a second, in MiB."""
-    source = inventory.host(step.source or step.host)
-    return rate_mib_s(source, inventory.host(step.targets[0]))
-
-
-def _at_once(host: HostName, kind: OperationKind, inventory: Inventory) -> int:
-    """How many moves out of this host, or back to it, may be in flight."""
-    limits = inventory.cluster_of(inventory.host(host)).policy.limits
-    return max(1, limits.per_target if kind is OperationKind.EXIT else limits.per_source)
 
 
 def _unplaced(placement: Placement, inventory: Inventory) -> Iterable[Unplaced]:

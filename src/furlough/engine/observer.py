@@ -19,6 +19,7 @@ from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.states import Guard, HostMode, Reachability
 from furlough.core.vm_policy import Words, policy_of
+from furlough.engine.learning import LinkSpeeds
 from furlough.engine.measuring import Measuring
 from furlough.engine.probing import Probing
 from furlough.engine.proving import GuardProofs, prove_storage
@@ -63,6 +64,7 @@ class Observer:
         self._interval_s = interval_s
         self._sights: dict[HostName, _Sight] = {}
         self._resolved: dict[HostName, _Resolved] = {}
+        self.link_speeds = LinkSpeeds(store, clock)
         self._probing = Probing(hypervisor, clock, site)
         self._measuring = Measuring(hypervisor, clock)
         self._watch = Watch(hypervisor, store, clock, self, interval_s)
@@ -169,6 +171,7 @@ class Observer:
             vms=list(self._vms(enrolment, hosts)),
             datastores=[facts_of(one, enrolment.hosts) for one in enrolment.datastores],
             misfits=self._probing.misfits(),
+            link_speeds=await self.link_speeds.known(),
         )
 
     def _host(self, one: EnrolledHost, standings: Mapping[HostName, Standing]) -> Host:

@@ -95,6 +95,7 @@ class PlanView(View):
     steps: list[PlannedStepView]
     unplaced: list[UnplacedView]
     eta_s: RangeView
+    eta_reasons: list[str]
     bounds: BoundsView
     migrations: int
     load_after: LoadView
@@ -154,6 +155,7 @@ def plan_view(plan: Plan) -> PlanView:
             for one in plan.unplaced
         ],
         eta_s=range_view(plan.eta),
+        eta_reasons=list(plan.eta_reasons),
         bounds=BoundsView(makespan_s=plan.eta.low, migrations=len(plan.migrations)),
         migrations=len(plan.migrations),
         load_after=LoadView(max=plan.load_after.max, sd=plan.load_after.sd),
