@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from furlough.core.estimate import (
-    NO_TIME,
     Range,
     estimate_live,
     estimate_move,
     estimate_save,
-    makespan,
+    rate_between,
     rate_mib_s,
 )
 from furlough.core.inventory import Vm
-from tests.core.builders import H2, a_host, a_vm, an_inventory, repeatable
+from furlough.core.link_speed import LinkSpeed
+from tests.core.builders import H2, NOW, a_host, a_vm, an_inventory, repeatable
 
 RATE = 1000.0
 
@@ -73,10 +76,11 @@ def test_each_round_sends_what_was_written_during_the_one_before_until_the_rest_
     assert estimate.downtime_ms == 350
 
 
-def test_a_guest_that_writes_faster_than_the_link_is_not_promised_a_short_pause() -> None:
-    """It does not converge: what is left when we give up is its whole working set."""
+def test_a_guest_that_writes_faster_than_the_link_takes_many_rounds_until_it_is_throttled() -> None:
+    """The hypervisor slows its CPUs: it pauses shortly in the end, after much was sent again."""
     estimate = estimate_live(a_vm(memory_mib=4000, dirty_mib_s=5000, working_set_mib=2000), RATE)
-    assert estimate.downtime_ms == 2100
+    assert estimate.downtime_ms <= 400
+    assert estimate.sent_mib > 4 * 4000
 
 
 def test_a_small_working_set_bounds_the_pause_however_fast_it_is_written() -> None:
@@ -90,6 +94,17 @@ def test_an_estimate_for_a_move_takes_the_link_between_both_hosts() -> None:
     fast = estimate_move(vm, a_host(H2, link_mbit_s=10_000), inventory)
     slow = estimate_move(vm, a_host(H2, link_mbit_s=1_000), inventory)
     assert slow.duration_s > 5 * fast.duration_s
+
+
+def test_what_migrations_have_shown_of_a_link_counts_more_than_what_was_enrolled() -> None:
+    here, there = a_host(), a_host(H2)
+    known = LinkSpeed(source=here.name, target=H2, mib_s=31.0, migrations=4, at=NOW)
+    inventory = replace(an_inventory([a_vm()]), link_speeds={(here.name, H2): known})
+    assert rate_between(here, there, inventory) == 31
+    assert rate_between(there, here, inventory) == rate_mib_s(there, here)
+    a_month_later = replace(inventory, taken_at=NOW + timedelta(days=31))
+    assert rate_between(here, there, a_month_later) == rate_mib_s(here, there)
+    assert estimate_move(a_vm(memory_mib=3100), there, inventory).duration_s == pytest.approx(101)
 
 
 _GUESTS = st.builds(
@@ -116,32 +131,3 @@ def test_every_move_takes_some_time_and_sends_at_least_the_memory_in_use(
     assert estimate.duration_s >= 1
     assert estimate.downtime_ms >= 100
     assert estimate.sent_mib >= vm.memory_mib
-
-
-def test_no_migrations_take_no_time() -> None:
-    assert makespan([], RATE, 2) == NO_TIME == Range(low=0, high=0)
-
-
-def test_migrations_of_which_none_may_fly_are_counted_as_one_after_another() -> None:
-    assert makespan([1000] * 4, RATE, 0) == makespan([1000] * 4, RATE, 1)
-
-
-def test_several_migrations_share_the_link() -> None:
-    one, four = makespan([4000], RATE, 2), makespan([4000] * 4, RATE, 2)
-    assert one == Range(low=5.0, high=8.0)
-    assert four == Range(low=17.0, high=27.0)
-
-
-def test_more_migrations_at_once_hide_set_ups_and_cannot_widen_the_link() -> None:
-    by_one, by_four = makespan([1000] * 8, RATE, 1), makespan([1000] * 8, RATE, 4)
-    assert by_four.high < by_one.high
-    assert by_four.low == by_one.low
-
-
-@repeatable
-@given(st.lists(st.integers(0, 100_000), max_size=20), st.floats(1, 5000), st.integers(0, 8))
-def test_the_low_end_of_a_range_is_never_above_its_high_end(
-    sizes: list[int], rate: float, at_once: int
-) -> None:
-    span = makespan(sizes, rate, at_once)
-    assert 0 <= span.low <= span.high

@@ -21,6 +21,8 @@ from furlough.core.policy import Limits
 
 DOWNTIME_LIMIT_S = 0.3
 MOST_ROUNDS = 100
+# A little over a half, so that a half is none.
+_TOO_MUCH = 0.5 + 1e-9
 _THROTTLE_FIRST, _THROTTLE_MORE, _THROTTLE_MOST = 0.2, 0.1, 0.99
 _NOTHING_MIB = 1e-6
 _NOTHING_S = 1e-9
@@ -182,7 +184,7 @@ class _Run:
             return
         written = move.dirty_mib_s * took_s * (1 - one.throttle)
         rest = min(move.working_set_mib, move.memory_mib, written)
-        if rest > one.round_mib / 2:
+        if rest > _TOO_MUCH * one.round_mib:
             more = one.throttle + _THROTTLE_MORE if one.throttle else _THROTTLE_FIRST
             one.throttle = min(_THROTTLE_MOST, more)
         one.is_pause = rest / rate <= DOWNTIME_LIMIT_S or one.rounds >= MOST_ROUNDS
