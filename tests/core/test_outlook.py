@@ -145,8 +145,6 @@ def test_a_move_that_goes_as_planned_has_less_and_less_time_left() -> None:
         remaining = round(1000 * (1 - seconds / 15))
         live = {1: Copied(remaining_mib=remaining, sent_mib=0)}
         eta = outlook(operation, live, later(seconds)).eta
-            operation, {1: Copied(remaining_mib=remaining, sent_mib=0)}, later(seconds)
-        ).eta
         assert eta is not None
         assert eta.low <= 15 - seconds <= eta.high < before
         before = eta.high

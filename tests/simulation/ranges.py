@@ -11,10 +11,10 @@ from random import Random
 
 import structlog
 
-from furlough.core.estimate import Range
+from furlough.core.estimate import PROOF, Range
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method
-from furlough.core.policy import ClusterPolicy, EnterOptions, Limits
+from furlough.core.policy import ClusterPolicy, EnterOptions, ExitOptions, Limits
 from furlough.core.states import OperationState
 from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, open_stage
 from furlough.sim.clock import run_virtually
@@ -31,6 +31,7 @@ class Kept:
     took_s: float
     expected_s: float
     steps: tuple[Step, ...]
+    reasons: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
@@ -63,11 +64,36 @@ async def _play(seed: int) -> Kept:
             stage.cluster.slow_down(name, factor=random.uniform(0.9, 1.0))
         await stage.start_controller()
         await stage.clock.sleep(1)
-        asked = await stage.service.enter([HOME], EnterOptions(), REQUEST)
-        final = await stage.until_final(asked.id)
-        assert final.state is OperationState.SUCCEEDED, final
-        assert not stage.invariants.violations
-        return kept(seed, final)
+        return await _enter(stage, seed)
+
+
+def play_again(seed: int) -> tuple[Kept, Kept]:
+    """The same host is entered twice, over links that carry a third of what was enrolled."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    return run_virtually(_play_again(seed))
+
+
+async def _play_again(seed: int) -> tuple[Kept, Kept]:
+    random = Random(seed)
+    async with open_stage(Setting(hosts=3, seed=seed, link_mbit_s=1000)) as stage:
+        for number in range(1, 7):
+            stage.add_vm(1, number, memory_mib=random.choice((1024, 2048, 4096)))
+        for name in stage.cluster.hosts:
+            stage.cluster.slow_down(name, factor=0.33)
+        await stage.start_controller()
+        await stage.clock.sleep(1)
+        first = await _enter(stage, seed)
+        back = await stage.service.exit([HOME], ExitOptions(), REQUEST)
+        await stage.until_final(back.id)
+        return first, await _enter(stage, seed)
+
+
+async def _enter(stage: Stage, seed: int) -> Kept:
+    asked = await stage.service.enter([HOME], EnterOptions(), REQUEST)
+    final = await stage.until_final(asked.id)
+    assert final.state is OperationState.SUCCEEDED, final
+    assert not stage.invariants.violations
+    return kept(seed, final)
 
 
 def kept(seed: int, final: Operation) -> Kept:
@@ -79,8 +105,10 @@ def kept(seed: int, final: Operation) -> Kept:
         seed=seed,
         eta=final.plan.eta,
         took_s=(final.finished_at - final.started_at).total_seconds(),
-        expected_s=max(step.planned.start_s + step.planned.duration_s for step in moves),
+        expected_s=max(step.planned.start_s + step.planned.duration_s for step in moves)
+        + PROOF.low,
         steps=moves,
+        reasons=final.plan.eta_reasons,
     )
 
 
