@@ -83,9 +83,10 @@ def _surveyed(emulators: _Emulators, *vms: Vm, is_connected: bool = True) -> lis
     hosts = [a_host(H1, silent_because="" if is_connected else "it is off")]
 
     async def survey() -> list[Vm]:
-        measuring = Measuring(emulators, VirtualClock())  # type: ignore[arg-type]
+        clock = VirtualClock()
+        measuring = Measuring(emulators, clock)  # type: ignore[arg-type]
         await measuring.survey(an_inventory(vms, hosts=hosts), [H1])
-        return [measuring.as_measured(vm) for vm in vms]
+        return [measuring.as_measured(vm, clock.now()) for vm in vms]
 
     return run_virtually(survey())
 

@@ -45,7 +45,7 @@ class Kept:
 
     def __str__(self) -> str:
         return (
-            f"seed {self.seed}: took {self.took_s:.1f} s, said {self.eta.low} to {self.eta.high} s, "
+            f"seed {self.seed}: took {self.took_s:.1f} s, said {self.eta.low}-{self.eta.high} s, "
             f"expected {self.expected_s:.1f} s, {len(self.steps)} migrations"
         )
 

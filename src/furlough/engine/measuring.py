@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -37,9 +38,9 @@ class Measuring:
         self._clock = clock
         self._known: dict[VmId, Writing] = {}
 
-    def as_measured(self, vm: Vm) -> Vm:
+    def as_measured(self, vm: Vm, now: datetime) -> Vm:
         """The VM with what was measured of it, as long as that holds."""
-        return with_writing(vm, self._known, self._clock.now())
+        return with_writing(vm, self._known, now)
 
     async def survey(self, inventory: Inventory, hosts: Sequence[HostName]) -> None:
         """Measure the VMs of these hosts, side by side, but for those measured a short time ago."""

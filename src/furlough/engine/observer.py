@@ -215,6 +215,7 @@ class Observer:
         )
 
     def _vms(self, enrolment: Enrolment, hosts: Iterable[Host]) -> Iterable[Vm]:
+        now = self._clock.now()
         connected = {host.name for host in hosts if host.is_connected}
         listed = {
             one.name: self._sights[one.name].facts
@@ -227,7 +228,7 @@ class Observer:
         for name, facts in listed.items():
             for vm in self._with_policies(name, facts, defaults[clusters[name]]):
                 if name in connected or vm.id not in seen:
-                    yield self._measuring.as_measured(vm)
+                    yield self._measuring.as_measured(vm, now)
 
     def _with_policies(
         self, name: HostName, facts: HostFacts | None, defaults: Words
