@@ -60,6 +60,10 @@ def test_memory_that_the_guest_never_used_is_not_sent() -> None:
     assert estimate_live(a_vm(memory_mib=4000, memory_used_mib=500), RATE).sent_mib == 500
 
 
+def test_an_emulator_that_needs_memory_itself_does_not_make_more_to_send() -> None:
+    assert estimate_live(a_vm(memory_mib=160, memory_used_mib=212), RATE).sent_mib == 160
+
+
 def test_a_busy_guest_takes_more_rounds_and_a_longer_pause() -> None:
     idle = estimate_live(a_vm(memory_mib=4000), RATE)
     busy = estimate_live(a_vm(memory_mib=4000, dirty_mib_s=400, working_set_mib=2000), RATE)

@@ -65,6 +65,14 @@ def test_the_bounds_of_a_working_set_narrow_the_range() -> None:
     assert narrow.low == pytest.approx(vague.low, rel=0.1)
 
 
+def test_some_of_what_the_process_of_a_small_vm_has_in_use_may_be_its_emulators() -> None:
+    small, large = (
+        _moving(_on_slow_links(_measured(a_vm(memory_mib=memory_mib), 0.0))).ranges[H1]
+        for memory_mib in (200, 20_000)
+    )
+    assert small.high / small.low > large.high / large.low
+
+
 def test_a_guest_of_which_nobody_knows_how_it_writes_widens_the_range_and_is_counted() -> None:
     measured, unknown = (
         _moving(an_inventory([_measured(a_vm(), 0.0)])),

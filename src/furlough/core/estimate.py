@@ -116,5 +116,6 @@ def side_by_side(durations_s: Sequence[float], graces_s: Sequence[float]) -> Ran
 
 
 def memory_to_send(vm: Vm) -> int:
-    """What is sent of a VM at least, in MiB."""
-    return vm.memory_mib if vm.memory_used_mib is None else vm.memory_used_mib
+    """What is sent of a VM at least, in MiB. What its process has in use may be more than its
+    memory: the emulator needs some itself."""
+    return vm.memory_mib if vm.memory_used_mib is None else min(vm.memory_mib, vm.memory_used_mib)

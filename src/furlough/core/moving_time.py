@@ -34,18 +34,21 @@ class _Mood:
     """What is assumed of whatever nobody knows exactly. `pace`: of what links carry; `writing`: of
     measured dirty rates, which are whole numbers rounded down, so `more_mib_s` on top; `unknown`:
     written again of a VM of which nobody measured how much it writes, as a share of its memory;
-    `around`: of the time for setting up and finishing."""
+    `around`: of the time for setting up and finishing; `own_mib`: the
+    emulator's own memory in what its process has in use, and `least_memory` what that leaves."""
 
     pace: float = 1.0
     writing: float = 1.0
     more_mib_s: float = 0.0
     unknown: float = 0.0
     around: float = 1.0
+    own_mib: float = 0.0
+    least_memory: float = 1.0
     is_repeating: bool = False
 
 
 _EXPECTED = _Mood()
-_GOOD = _Mood(pace=1.03, writing=0.8, around=0.5, is_repeating=True)
+_GOOD = _Mood(pace=1.03, writing=0.8, around=0.5, own_mib=80, least_memory=0.7, is_repeating=True)
 _BAD = _Mood(pace=0.85, writing=1.25, more_mib_s=1.0, unknown=0.5, around=1.5)
 
 
@@ -91,6 +94,7 @@ def _move(step: PlannedStep, inventory: Inventory, held_s: float, mood: _Mood) -
     vm, (source, target) = _vm_of(step, inventory), _ends(step)
     here, there = inventory.host(source), inventory.host(target)
     nominal, memory = rate_mib_s(here, there), float(memory_to_send(vm))
+    memory = max(mood.least_memory * memory, memory - mood.own_mib)
     dirty = 0.0 if vm.dirty_mib_s is None else mood.writing * vm.dirty_mib_s + mood.more_mib_s
     if vm.dirty_mib_s is None:
         memory *= 1 + mood.unknown

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from furlough.core.estimate import memory_to_send
 from furlough.core.ids import VmId
 from furlough.core.inventory import Vm
 from furlough.core.states import Power
@@ -49,7 +50,7 @@ def can_be_measured(vm: Vm) -> bool:
 def deserves_longer_look(vm: Vm, dirty_mib_s: float, rate_mib_s: float) -> bool:
     """Whether so much is rewritten while a link of `rate_mib_s` carries the memory once that it
     matters how often it is the same, and longer than a look takes."""
-    memory_mib = vm.memory_mib if vm.memory_used_mib is None else vm.memory_used_mib
+    memory_mib = memory_to_send(vm)
     round_s = memory_mib / rate_mib_s
     return round_s > LONG_LOOK_S and dirty_mib_s * round_s > _MATTERS * memory_mib
 
