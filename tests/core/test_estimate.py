@@ -102,7 +102,7 @@ def test_an_estimate_for_a_move_takes_the_link_between_both_hosts() -> None:
 
 def test_what_migrations_have_shown_of_a_link_counts_more_than_what_was_enrolled() -> None:
     here, there = a_host(), a_host(H2)
-    known = LinkSpeed(source=here.name, target=H2, mib_s=31.0, migrations=4, at=NOW)
+    known = LinkSpeed(source=here.name, target=H2, mib_s=31.0, alone_s=9.0, migrations=4, at=NOW)
     inventory = replace(an_inventory([a_vm()]), link_speeds={(here.name, H2): known})
     assert rate_between(here, there, inventory) == 31
     assert rate_between(there, here, inventory) == rate_mib_s(there, here)

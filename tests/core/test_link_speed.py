@@ -8,14 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.link_speed import LinkSpeed, Passage, alone_mib_s, learned
+from furlough.core.ids import HostName
+from furlough.core.link_speed import LinkSpeed, Passage, learned, shown_by
 from tests.core.builders import H1, H2, H3, NOW, repeatable
 
 LINKS = {H1: 100.0, H2: 100.0, H3: 40.0}
 
 
-def _speed(mib_s: float, *, migrations: int = 1, at: datetime = NOW) -> LinkSpeed:
-    return LinkSpeed(source=H1, target=H2, mib_s=mib_s, migrations=migrations, at=at)
+def _speed(
+    mib_s: float, *, alone_s: float = 10, migrations: int = 1, at: datetime = NOW
+) -> LinkSpeed:
+    return LinkSpeed(
+        source=H1, target=H2, mib_s=mib_s, alone_s=alone_s, migrations=migrations, at=at
+    )
+
+
+def alone_mib_s(
+    moved_mib: float, passage: Passage, others: list[Passage], links: dict[HostName, float]
+) -> float | None:
+    """What a migration shows its links to carry."""
+    shown = shown_by(moved_mib, passage, others, links, NOW)
+    return None if shown is None else shown.mib_s
 
 
 def _passage(began_s: float, ended_s: float, target: str = H2, source: str = H1) -> Passage:
@@ -58,18 +71,28 @@ def test_little_memory_and_no_time_tell_nothing() -> None:
     assert alone_mib_s(6300, _passage(7, 7), [], LINKS) is None
 
 
-def test_the_first_migrations_count_alike_and_later_ones_let_the_past_fade() -> None:
-    known = learned(learned(None, _speed(30)), _speed(40))
-    assert (known.mib_s, known.migrations) == (35, 2)
-    known = learned(known, _speed(50))
-    assert known.mib_s == pytest.approx(40)
+def test_later_migrations_let_the_past_fade() -> None:
+    known = learned(learned(None, _speed(30)), _speed(48))
+    assert (known.mib_s, known.alone_s, known.migrations) == (40, 18, 2)
     for _ in range(30):
         known = learned(known, _speed(90))
-    assert (round(known.mib_s), known.migrations) == (90, 33)
+    assert (round(known.mib_s), known.migrations) == (90, 32)
+
+
+def test_two_that_shared_a_link_unevenly_together_tell_what_it_carries() -> None:
+    """One takes nearly all of 40 MiB/s, and the other what is left until it is alone."""
+    greedy, patient = _passage(0, 10), _passage(0, 20)
+    first = shown_by(400, greedy, [patient], LINKS, NOW)
+    second = shown_by(400, patient, [greedy], LINKS, NOW)
+    assert first is not None
+    assert second is not None
+    assert first.mib_s == 80
+    assert learned(first, second).mib_s == pytest.approx(40, rel=0.1)
+    assert learned(second, first).mib_s == pytest.approx(40, rel=0.1)
 
 
 def test_what_was_learned_long_ago_weighs_as_one_migration_and_is_forgotten_in_the_end() -> None:
-    known = _speed(30, migrations=50)
+    known = _speed(30, alone_s=500, migrations=50)
     in_a_week, in_a_month = NOW + timedelta(days=8), NOW + timedelta(days=31)
     assert learned(known, _speed(60, at=in_a_week)).mib_s == 45
     assert learned(known, _speed(60, at=in_a_month)) == _speed(60, at=in_a_month)

@@ -85,7 +85,9 @@ def test_a_guest_of_which_nobody_knows_how_it_writes_widens_the_range_and_is_cou
 
 def _learned(inventory: Inventory, mib_s: float, *targets: HostName) -> Inventory:
     known = {
-        (H1, target): LinkSpeed(source=H1, target=target, mib_s=mib_s, migrations=4, at=NOW)
+        (H1, target): LinkSpeed(
+            source=H1, target=target, mib_s=mib_s, alone_s=9.0, migrations=4, at=NOW
+        )
         for target in targets
     }
     return replace(inventory, link_speeds=known)

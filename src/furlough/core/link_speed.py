@@ -23,18 +23,20 @@ LEAST_MIB = 64
 HOLDS = timedelta(days=30)
 # Cables, switches and routes change: what was learned long ago weighs as one migration.
 _OLD = timedelta(days=7)
-# The newest of many migrations weighs as much as this.
-_LEAST_WEIGHT = 0.25
+# What is left of the weight of the past after one more migration.
+_KEEPS = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinkSpeed:
     """What a migration from one host to another moves when it is alone, in MiB/s, learned from so
-    many migrations, the last of them at `at`."""
+    many migrations, the last of them at `at`. `alone_s`: the weight of what is known, as seconds of
+    one that is alone."""
 
     source: HostName
     target: HostName
     mib_s: float
+    alone_s: float
     migrations: int
     at: datetime
 
@@ -54,20 +56,27 @@ class Passage:
     ended_s: float = math.inf
 
 
-def alone_mib_s(
+def shown_by(
     moved_mib: float,
     passage: Passage,
     others: Sequence[Passage],
     link_mib_s: Mapping[HostName, float],
-) -> float | None:
-    """What a migration that moved this much meanwhile would have moved in a second with its links
-    for itself; None where it was too little or too short to tell. `link_mib_s`: the rate of each
-    host's link as enrolled."""
-    part_mib = _part_mib(passage, others, link_mib_s)
-    if moved_mib < LEAST_MIB or part_mib <= 0:
-        return None
+    at: datetime,
+) -> LinkSpeed | None:
+    """What a migration that moved this much meanwhile says of its links; None where it was too
+    little or too short to tell. `link_mib_s`: the rate of each host's link as enrolled."""
     alone = min(link_mib_s[passage.source], link_mib_s[passage.target])
-    return alone * moved_mib / part_mib
+    alone_s = _part_mib(passage, others, link_mib_s) / alone
+    if moved_mib < LEAST_MIB or alone_s <= 0:
+        return None
+    return LinkSpeed(
+        source=passage.source,
+        target=passage.target,
+        mib_s=round(moved_mib / alone_s, 2),
+        alone_s=round(alone_s, 2),
+        migrations=1,
+        at=at,
+    )
 
 
 def _part_mib(
@@ -88,16 +97,19 @@ def _part_mib(
 
 
 def learned(known: LinkSpeed | None, new: LinkSpeed) -> LinkSpeed:
-    """What is known after one more migration: the first few count alike, later ones make the past
-    fade, and what is old counts little."""
+    """What is known after one more migration: all memory by all time, of which the past fades. So
+    of two that shared a link unevenly the fast one does not count more than the slow one."""
     if known is None or not known.holds(new.at):
         return new
-    before = 1 if new.at - known.at > _OLD else known.migrations
-    weight = max(_LEAST_WEIGHT, 1 / (before + 1))
+    kept_s = _KEEPS * known.alone_s
+    if new.at - known.at > _OLD:
+        kept_s = min(kept_s, new.alone_s)
+    whole_s = kept_s + new.alone_s
     return LinkSpeed(
         source=new.source,
         target=new.target,
-        mib_s=round(known.mib_s + weight * (new.mib_s - known.mib_s), 2),
+        mib_s=round((kept_s * known.mib_s + new.alone_s * new.mib_s) / whole_s, 2),
+        alone_s=round(whole_s, 2),
         migrations=known.migrations + new.migrations,
         at=new.at,
     )

@@ -14,7 +14,7 @@ import structlog
 from furlough.core.estimate import FINISH_S, SET_UP_S, rate_mib_s
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory
-from furlough.core.link_speed import LinkSpeed, Passage, alone_mib_s
+from furlough.core.link_speed import LinkSpeed, Passage, shown_by
 from furlough.errors import FurloughError
 from furlough.ports import Clock, MigrationReport, Store
 
@@ -28,6 +28,7 @@ _MOST = 1000
 class Journey:
     """One call of the hypervisor."""
 
+    called_s: float
     passage: Passage
 
 
@@ -39,6 +40,7 @@ class LinkSpeeds:
         self._clock = clock
         self._known: dict[tuple[HostName, HostName], LinkSpeed] | None = None
         self._journeys: list[Journey] = []
+        self._set_up_s = SET_UP_S
 
     async def known(self) -> Mapping[tuple[HostName, HostName], LinkSpeed]:
         """By source and target."""
@@ -50,9 +52,11 @@ class LinkSpeeds:
     @contextmanager
     def watched(self, source: HostName, target: HostName) -> Iterator[Journey]:
         """While a call of the hypervisor lasts, its memory is counted as on the way, but for the
-        time of setting up."""
-        began_s = self._clock.monotonic() + SET_UP_S
-        journey = Journey(Passage(source=source, target=target, began_s=began_s))
+        time of setting up, which is what the last one has taken."""
+        called_s = self._clock.monotonic()
+        began_s = called_s + self._set_up_s
+        passage = Passage(source=source, target=target, began_s=began_s)
+        journey = Journey(called_s=called_s, passage=passage)
         self._journeys = [*self._journeys[-_MOST:], journey]
         try:
             yield journey
@@ -79,18 +83,12 @@ class LinkSpeeds:
         if report.sent_mib is None or not report.copying_s:
             return None
         over = journey.passage
-        passage = replace(over, began_s=over.ended_s - report.copying_s)
+        passage = replace(over, began_s=max(journey.called_s, over.ended_s - report.copying_s))
+        # Now it is known exactly, for those that shared its links as well.
+        journey.passage = passage
+        self._set_up_s = passage.began_s - journey.called_s
         others = [one.passage for one in self._journeys if one is not journey]
         rates = {host.name: rate_mib_s(host, host) for host in inventory.hosts}
         if not {passage.source, passage.target} <= rates.keys():
             return None  # One of them was removed meanwhile.
-        alone = alone_mib_s(report.sent_mib, passage, others, rates)
-        if alone is None:
-            return None
-        return LinkSpeed(
-            source=passage.source,
-            target=passage.target,
-            mib_s=round(alone, 2),
-            migrations=1,
-            at=self._clock.now(),
-        )
+        return shown_by(report.sent_mib, passage, others, rates, self._clock.now())

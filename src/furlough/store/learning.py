@@ -22,6 +22,7 @@ def learn(connection: Connection, new: LinkSpeed) -> LinkSpeed:
             source=now_known.source,
             target=now_known.target,
             mib_s=now_known.mib_s,
+            alone_s=now_known.alone_s,
             migrations=now_known.migrations,
             at=now_known.at.isoformat(),
         )
@@ -46,6 +47,7 @@ def _speed_of(row: Row[tuple[object, ...]]) -> LinkSpeed:
         source=HostName(row.source),
         target=HostName(row.target),
         mib_s=row.mib_s,
+        alone_s=row.alone_s,
         migrations=row.migrations,
         at=datetime.fromisoformat(row.at),
     )

@@ -175,6 +175,7 @@ link_speed = Table(
     Column("source", String(63), primary_key=True),
     Column("target", String(63), primary_key=True),
     Column("mib_s", Float, nullable=False),
+    Column("alone_s", Float, nullable=False),
     Column("migrations", Integer, nullable=False),
     Column("at", String(32), nullable=False),
 )

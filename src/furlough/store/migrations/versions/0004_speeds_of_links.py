@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("source", sa.String(length=63), nullable=False),
         sa.Column("target", sa.String(length=63), nullable=False),
         sa.Column("mib_s", sa.Float(), nullable=False),
+        sa.Column("alone_s", sa.Float(), nullable=False),
         sa.Column("migrations", sa.Integer(), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("source", "target", name=op.f("pk_link_speed")),
