@@ -255,8 +255,11 @@ class Migration:
         )
 
     async def _learn(self, result: _Result) -> None:
-        """What the links have carried. After the outcome, which nobody shall wait for."""
-        if result.journey is not None:
+        """What the links have carried: after the outcome, which is not to wait for that, nor to
+        suffer from it."""
+        if result.journey is None:
+            return
+        with suppress(FurloughError):
             inventory = await self._work.observer.inventory()
             await self._work.observer.link_speeds.learn(result.journey, result.report, inventory)
 
