@@ -25,6 +25,7 @@ from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Vm
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
+from furlough.core.link_speed import LinkSpeed
 from furlough.core.looks import Look
 from furlough.core.operation import Operation
 from furlough.core.plan import Handover
@@ -127,12 +128,14 @@ class MigrationOrder:
 class MigrationReport:
     """What the hypervisor said of a migration that it calls done.
 
-    `stopped_at` is the instant on our monotonic clock at which the source's CPUs stopped, where
+    `copying_s`: how long memory was being sent, without setting up and finishing. `stopped_at` is
+    the instant on our monotonic clock at which the source's CPUs stopped, where
     an event told us; it makes the pause of a held handover measurable.
     """
 
     sent_mib: int | None = None
     downtime_ms: int | None = None
+    copying_s: float | None = None
     stopped_at: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -182,6 +185,13 @@ class Hypervisor(Protocol):
     async def misfits(self, host: HostName, vms: Sequence[Vm]) -> Mapping[VmId, str]:
         """What this host's hypervisor has against running these VMs of other hosts as they run
         now (CPU, machine type), in words; those it would take are left out."""
+
+    async def dirty_rates(
+        self, host: HostName, vms: Sequence[VmId], within_s: int
+    ) -> Mapping[VmId, float]:
+        """Memory that these VMs of a host rewrite while they are watched for `within_s` seconds,
+        in MiB/s, a page that is written twice counted once. Those that cannot be watched (off, in
+        a job, an emulator that cannot) are left out."""
 
     async def look(self, host: HostName, vm: VmId) -> Look:
         """The host's present answer about one VM, or a silent one. Never raises."""
@@ -352,6 +362,13 @@ class Store(Protocol):
 
     async def open_notes(self) -> Sequence[HostNote]:
         """Of all hosts: what has begun and is not over, in the order of its beginning."""
+
+    async def learn_link_speed(self, speed: LinkSpeed) -> LinkSpeed:
+        """Add what one migration says of the links between two hosts; returns what is known of
+        them now. A host that is removed takes what was learned along."""
+
+    async def link_speeds(self) -> Sequence[LinkSpeed]:
+        """What is known of the links, by source and target."""
 
 
 # --- time and news -----------------------------------------------------------------------------

@@ -48,6 +48,7 @@ CLUSTER = ClusterName("c1")
 H1, H2 = HostName("h1"), HostName("h2")
 NOBODY = VmId("00000000-0000-4000-8000-000000000000")
 OPTIONS = Options(hosts=2, vms=2, on="h1", memory_mib=128, fill_percent=80)
+HOT_MIB, HOT_MIB_S = 12, 60
 DRIVE, MEDIUM = "hdc", "/var/lib/libvirt/medium.iso"
 DATASTORE = EnrolledDatastore(
     name="vms", cluster=CLUSTER, kind=DatastoreKind.NBD, address="10.0.0.1"
@@ -62,6 +63,7 @@ class Trait(StrEnum):
     HANGING_AGENT = "an agent that is connected and never answers"
     IGNORES = "a guest that does not care when it is asked to shut down"
     REBOOTS = "a guest that reboots when it is asked to shut down"
+    WRITES = "a guest that rewrites HOT_MIB of its memory several times a second"
 
 
 @dataclass(kw_only=True)
@@ -233,6 +235,8 @@ class SimulatedGround(Ground):
             vm = replace(vm, agent=Agent.SILENT)
         if Trait.HANGING_AGENT in traits:
             vm = replace(vm, agent=Agent.CONNECTED)
+        if Trait.WRITES in traits:
+            vm = replace(vm, dirty_mib_s=HOT_MIB_S, working_set_mib=HOT_MIB)
         self.cluster.put(
             H1,
             vm,
@@ -345,6 +349,7 @@ class LabGround(Ground):
             Trait.HANGING_AGENT: AGENT_HANGS,
             Trait.IGNORES: IGNORES_SHUTDOWN,
             Trait.REBOOTS: REBOOTS_INSTEAD,
+            Trait.WRITES: f"furlough_hot_mib={HOT_MIB} furlough_hot_mib_s={HOT_MIB_S}",
         }
         definition = with_words(definition, *(words[one] for one in traits if one in words))
         path = h1.directory / "remade.xml"
@@ -438,7 +443,13 @@ def put_back(lab: Lab) -> None:
             h1.virsh("start", plan.name)
 
 
-_MARKS = ("cdrom", "org.qemu.guest_agent", "furlough_shutdown", "urn:furlough:vm")
+_MARKS = (
+    "cdrom",
+    "org.qemu.guest_agent",
+    "furlough_shutdown",
+    "urn:furlough:vm",
+    f"furlough_hot_mib={HOT_MIB} ",
+)
 
 
 def _make_plain(host: Host, vm: str) -> None:

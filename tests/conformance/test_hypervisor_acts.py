@@ -12,7 +12,16 @@ from furlough.core.looks import Presence, Why
 from furlough.core.vm_policy import Words
 from furlough.errors import Unreachable
 from furlough.ports import HostFacts
-from tests.conformance.hypervisors import DRIVE, H1, H2, MEDIUM, NOBODY, Ground, Trait
+from tests.conformance.hypervisors import (
+    DRIVE,
+    H1,
+    H2,
+    HOT_MIB,
+    MEDIUM,
+    NOBODY,
+    Ground,
+    Trait,
+)
 from tests.conformance.stories import able as able  # noqa: PLC0414  # fixtures
 from tests.conformance.stories import (
     check_at_home,
@@ -50,6 +59,38 @@ async def wait_until_off(ground: Ground, timeout_s: float = 60) -> None:
 
 
 # --- facts ----------------------------------------------------------------------------------------
+
+
+@story
+async def test_a_guest_that_writes_has_a_dirty_rate_and_an_idle_one_next_to_none(
+    ground: Ground,
+) -> None:
+    """Emulators draw pages at random, of guests this small a few dozen: so we look some times."""
+    ground.remake(Trait.WRITES)
+    await ground.boot()
+    looks = [
+        await ground.hypervisor.dirty_rates(H1, [ground.vm, ground.other], 1) for _ in range(3)
+    ]
+    writes, idles = [[told[vm] for told in looks] for vm in (ground.vm, ground.other)]
+    assert 0 < max(writes) <= 4 * HOT_MIB
+    assert min(idles) <= 2
+    assert sum(writes) > sum(idles)
+
+
+@story
+async def test_no_dirty_rate_is_told_of_a_vm_that_is_off_paused_or_unknown(ground: Ground) -> None:
+    await ground.hypervisor.power_off(H1, ground.vm, ground.epoch)
+    await ground.hypervisor.suspend(H1, ground.other)
+    vms = [ground.vm, ground.other, NOBODY]
+    assert await ground.hypervisor.dirty_rates(H1, vms, 1) == {}
+
+
+@story
+async def test_a_vm_that_is_being_migrated_is_not_measured(ground: Ground) -> None:
+    async with ground.migrating(ground.order()) as call:
+        told = await ground.hypervisor.dirty_rates(H1, [ground.vm, ground.other], 1)
+        assert set(told) == {ground.other}
+        assert not call.done()
 
 
 @story

@@ -46,6 +46,7 @@ from furlough.core.journal import (
     StepSucceeded,
     fold,
 )
+from furlough.core.link_speed import LinkSpeed
 from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome
 from furlough.core.plan import Before, Handover, Method, PlannedStep, Unplaced, numbered
@@ -2125,7 +2126,47 @@ async def test_a_note_may_say_whatever_a_stranger_named_a_vm(store: Store, secon
     assert await second.host_notes(A, 1) == [strange]
 
 
-LATER_TABLES = ("host_note", "remedied")
+def speed(mib_s: float, *, seconds: float = 0, target: HostName = B) -> LinkSpeed:
+    """What one migration from A has shown."""
+    at = T0 + timedelta(seconds=seconds)
+    return LinkSpeed(source=A, target=target, mib_s=mib_s, alone_s=10, migrations=1, at=at)
+
+
+@told
+async def test_what_links_carry_is_learned_from_one_migration_after_the_other(
+    store: Store, second: Store
+) -> None:
+    assert await store.link_speeds() == []
+    assert await store.learn_link_speed(speed(30)) == speed(30)
+    known = await second.learn_link_speed(speed(48, seconds=9))
+    assert known == replace(speed(40, seconds=9), alone_s=18, migrations=2)
+    await store.learn_link_speed(speed(90, target=C))
+    assert await second.link_speeds() == [known, speed(90, target=C)]
+
+
+@told
+async def test_no_migration_is_forgotten_when_many_tell_at_once(
+    store: Store, second: Store
+) -> None:
+    tellings = [one.learn_link_speed(speed(30)) for one in (store, second) * 5]
+    await asyncio.gather(*tellings)
+    (known,) = await second.link_speeds()
+    assert (known.mib_s, known.migrations) == (30, 10)
+
+
+@told
+async def test_a_host_that_is_removed_takes_along_what_was_learned_of_its_links(
+    store: Store, second: Store
+) -> None:
+    await store.learn_link_speed(speed(30))
+    await store.learn_link_speed(speed(90, target=C))
+    await store.remove_host(C)
+    assert await second.link_speeds() == [speed(30)]
+    await store.remove_host(A)
+    assert await second.link_speeds() == []
+
+
+LATER_TABLES = ("host_note", "remedied", "link_speed")
 
 
 @told

@@ -179,6 +179,7 @@ def test_an_older_emulator_is_an_obstacle_and_a_newer_one_is_not() -> None:
         ("machine", "its emulator 7.2.11 is older than 8.2.1")
     ]
     assert _reasons(newer, a_vm(1), source) == []
+    assert _reasons(without_its_fixes, a_vm(1), source) == [], "the same release line"
     assert _reasons(without_its_fixes, a_vm(1), source) == []
     assert _reasons(a_host(H2), a_vm(1), source) == []
 

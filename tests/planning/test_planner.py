@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.estimate import FINISH_S, SET_UP_S, SHUT_DOWN_S
+from furlough.core.estimate import FINISH_S, PROOF, SET_UP_S, SHUT_DOWN_S, link_mib_s
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory, Proof, Vm
 from furlough.core.plan import Handover, Method, OperationKind, Plan
@@ -262,20 +262,21 @@ def test_waves_keep_the_order_and_never_pass_the_last_one(ranks: list[int]) -> N
 # --- estimates ---------------------------------------------------------------------------------
 
 
-def test_a_move_is_set_up_while_another_one_copies_and_no_third_one_starts_before() -> None:
-    vms = [a_vm(number, memory_mib=4096) for number in (1, 2, 3)]
-    moves = _plan(an_inventory(vms)).migrations
-    copying_s = moves[0].duration_s - SET_UP_S - FINISH_S
-    assert [step.start_s for step in moves[:2]] == [0, 0]
-    assert moves[1].duration_s == pytest.approx(moves[0].duration_s + copying_s, abs=0.03)
-    # Two of a host are in flight at most: the third one follows the end of the first.
-    assert moves[2].start_s == pytest.approx(moves[0].duration_s, abs=0.03)
+def test_moves_begin_as_the_slots_of_their_host_allow() -> None:
+    """Two at once, which share the link: the third begins when the first one is over."""
+    vms = [a_vm(1, memory_mib=2000), a_vm(2, memory_mib=4000), a_vm(3, memory_mib=1000)]
+    first, second, third = _plan(an_inventory(vms)).migrations
+    assert (first.vm, first.start_s, second.start_s) == (vm_id(2), 0, 0)
+    assert third.start_s == pytest.approx(second.start_s + second.duration_s, abs=0.02)
+    copying_s = first.duration_s - SET_UP_S - FINISH_S
+    assert 4000 / link_mib_s(a_host()) < copying_s < 7000 / link_mib_s(a_host())
 
 
 def test_the_plan_says_what_no_order_of_its_moves_could_beat_and_why_it_is_a_range() -> None:
     measured = _plan(an_inventory([replace(a_vm(n), dirty_mib_s=0.0) for n in (1, 2)]))
     unknown = _plan(an_inventory([a_vm(n) for n in (1, 2)]))
-    assert measured.eta.low == pytest.approx(measured.bound_s, abs=0.05)
+    # To see the host empty takes time, too; that links carry a little more than said is possible.
+    assert 0.9 * measured.bound_s < measured.eta.low - PROOF.low < measured.bound_s
     assert unknown.eta.high > measured.eta.high
     assert "nobody measured how much 2 VM(s) write" in unknown.eta_reasons
 
@@ -314,8 +315,8 @@ def test_a_target_with_a_slow_link_is_waited_for_only_where_there_is_no_other() 
     assert middle.eta.high < slowest.eta.low
 
 
-def test_a_plan_that_moves_nobody_takes_no_time() -> None:
-    assert _plan(an_inventory()).eta.high == 0
+def test_a_plan_that_moves_nobody_takes_the_time_of_seeing_the_host_empty() -> None:
+    assert _plan(an_inventory()).eta == PROOF
 
 
 def test_the_load_after_is_that_of_the_hosts_that_stay() -> None:

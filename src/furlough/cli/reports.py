@@ -88,6 +88,8 @@ def print_plan(plan: PlanView) -> None:
         f"the fullest host holds {100 * plan.load_after.max:.0f} % of its memory "
         f"(deviation {100 * plan.load_after.sd:.1f} %)."
     )
+    for reason in plan.eta_reasons:
+        say(f"  {reason}")
     say(f"{plan.id}, hash {plan.hash}")
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 
 from furlough.core.affinity import Rule
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
+from furlough.core.link_speed import LinkSpeed
 from furlough.core.policy import ClusterPolicy
 from furlough.core.probe import Probe
 from furlough.core.states import Guard, HostMode, Power, Reachability
@@ -106,7 +107,8 @@ class Vm:
 
     `busy_with` names a job that runs on it (a migration, a backup, a block copy), empty if
     none. `is_arriving`: it is the copy that an incoming migration fills, and runs elsewhere.
-    `dirty_mib_s` and `working_set_mib` are None where nobody measured them.
+    `dirty_mib_s` and `working_set_mib` are None where nobody measured them; `dirty_measured_at`
+    says when somebody did.
 
     `has_io_error`: it is in error because its storage failed.
 
@@ -135,6 +137,7 @@ class Vm:
     has_io_error: bool = False
     dirty_mib_s: float | None = None
     working_set_mib: int | None = None
+    dirty_measured_at: datetime | None = None
     own_policy: Words = ()
     policy: VmPolicy = DEFAULT
     policy_troubles: tuple[str, ...] = ()
@@ -221,7 +224,8 @@ class Host:
 class Inventory:
     """All facts at one instant, with the look-ups everybody needs. `misfits`: what a host's own
     hypervisor says against running a VM as it runs now, where it was asked and said something.
-    `site_findings`: what the site's own probe commands say, as (code, subject, message)."""
+    `site_findings`: what the site's own probe commands say, as (code, subject, message).
+    `link_speeds`: what migrations have shown, by source and target."""
 
     taken_at: datetime
     clusters: Sequence[Cluster]
@@ -230,6 +234,7 @@ class Inventory:
     datastores: Sequence[Datastore] = ()
     misfits: Mapping[tuple[HostName, VmId], str] = field(default_factory=dict)
     site_findings: Sequence[tuple[str, str, str]] = ()
+    link_speeds: Mapping[tuple[HostName, HostName], LinkSpeed] = field(default_factory=dict)
 
     def host(self, name: HostName) -> Host:
         """The host of this name; `NotFound` where there is none."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from furlough.core.estimate import FINISH_S, NO_TIME, SET_UP_S, Range, side_by_side
+from furlough.core.estimate import NO_TIME, PROOF, Range, side_by_side
 from furlough.core.ids import HostName
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method, PlannedStep
 from furlough.core.states import StepState
 
 _MIB = 2**20
+# From this share of the memory on, the pace that was seen says more than the plan.
+_TELLS_ENOUGH, _LEAST_REACHED = 0.3, 0.05
+_SEEN_LOW, _SEEN_HIGH = 0.8, 1.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ def outlook(operation: Operation, live: Mapping[int, Copied], now: datetime) -> 
     percent = 100 if operation.is_final else min(99, reached)
     return Outlook(
         percent=percent,
-        eta=None if operation.is_final else _eta(operation, done_mib, total_mib, now),
+        eta=None if operation.is_final else _eta(operation, live, now),
         bytes_done=done_mib * _MIB,
         bytes_total=total_mib * _MIB,
     )
@@ -78,25 +81,77 @@ def _reached_mib(step: Step, copied: Copied | None) -> int:
     return max(0, min(expected_mib - copied.remaining_mib, expected_mib))
 
 
-def _eta(operation: Operation, done_mib: int, total_mib: int, now: datetime) -> Range:
-    """The plan's own range, corrected by what was moved in the time that has passed."""
-    started = operation.started_at
-    elapsed_s = 0.0 if started is None else (now - started).total_seconds()
-    planned = operation.plan.eta
-    # Less than no time has passed where the clock was set back: the plan knows better.
-    if not done_mib or elapsed_s <= 0:
-        return Range(low=round(planned.low, 1), high=round(planned.high, 1))
-    rest_s = elapsed_s * (total_mib - done_mib) / done_mib
-    waiting = sum(1 for step in operation.steps if step.state is StepState.PENDING)
-    moves = Range(low=0.8 * rest_s, high=1.3 * rest_s + waiting * (SET_UP_S + FINISH_S))
-    return moves + _power_left(operation)
+def _eta(operation: Operation, live: Mapping[int, Copied], now: datetime) -> Range:
+    """The plan's own range for the moves that are left, at the pace seen so far, and then what
+    follows the moves."""
+    tail = _power_left(operation) + _proof_left(operation)
+    moves = [step for step in operation.steps if step.method is Method.LIVE]
+    expected_mib = sum(step.planned.sent_mib for step in moves)
+    if not expected_mib or all(step.is_final for step in moves):
+        return tail
+    left_mib = sum(
+        step.planned.sent_mib - _reached_mib(step, live.get(step.number))
+        for step in moves
+        if not step.is_final
+    )
+    left = left_mib / expected_mib
+    pace = _pace(operation, moves, 1 - left, now)
+    return Range(low=round(left * pace.low, 1), high=round(left * pace.high, 1)) + tail
+
+
+def _pace(operation: Operation, moves: Sequence[Step], reached: float, now: datetime) -> Range:
+    """How long all moves would take at the pace seen so far. The plan is believed until some part
+    is reached or its time is over; then what was seen counts more and more, so that the time left
+    neither leaps at the first bytes nor stays what it was when all stands still."""
+    whole = _without_what_follows(operation)
+    expected_s = max(step.planned.start_s + step.planned.duration_s for step in moves)
+    expected_s = expected_s or (whole.low + whole.high) / 2
+    elapsed_s = _elapsed_s(operation, moves, now)
+    if expected_s <= 0 or elapsed_s <= 0:
+        return whole
+    overdue = (elapsed_s - expected_s) / expected_s
+    trust = min(1.0, max(reached / _TELLS_ENOUGH, overdue, 0.0))
+    seen_s = elapsed_s / max(reached, _LEAST_REACHED)
+    return Range(
+        low=(1 - trust) * whole.low + trust * _SEEN_LOW * seen_s,
+        high=(1 - trust) * whole.high + trust * _SEEN_HIGH * seen_s,
+    )
+
+
+def _without_what_follows(operation: Operation) -> Range:
+    """The plan's range for the moves alone."""
+    planned, after = operation.plan.eta, NO_TIME
+    if any(step.method is Method.CONFIRM_EMPTY for step in operation.steps):
+        after += PROOF
+    after += _power_time(operation.steps)
+    return Range(
+        low=max(0.0, planned.low - after.low),
+        high=max(0.0, planned.high - after.high, planned.low - after.low),
+    )
+
+
+def _elapsed_s(operation: Operation, moves: Sequence[Step], now: datetime) -> float:
+    """Since the first move began; a clock that was set back has let no time pass."""
+    began = [step.attempts[0].started_at for step in moves if step.attempts]
+    since = min(began, default=operation.started_at)
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
+
+
+def _proof_left(operation: Operation) -> Range:
+    """What it takes to see a host empty, where that is still to be done."""
+    proofs = [step for step in operation.steps if step.method is Method.CONFIRM_EMPTY]
+    return NO_TIME if all(step.is_final for step in proofs) else PROOF
 
 
 def _power_left(operation: Operation) -> Range:
     """How long it takes to stop or start those that are left to be, wave after wave."""
+    return _power_time([step for step in operation.steps if not step.is_final])
+
+
+def _power_time(steps: Sequence[Step]) -> Range:
     waves: dict[tuple[HostName, int], list[PlannedStep]] = {}
-    for step in operation.steps:
-        if step.method in _POWER and not step.is_final:
+    for step in steps:
+        if step.method in _POWER:
             waves.setdefault((step.planned.host, step.planned.wave), []).append(step.planned)
     per_host: dict[HostName, Range] = {}
     for (host, _), wave in waves.items():

@@ -21,6 +21,7 @@ from furlough.core.plan import Handover
 from furlough.core.retry import retry_at
 from furlough.core.settlement import Call, Conclusion, Trail
 from furlough.core.states import OperationState, StepState
+from furlough.engine.learning import Journey
 from furlough.engine.ledger import Ledger
 from furlough.engine.settling import Dispute, Settled, Voice
 from furlough.engine.whereabouts import fate_at_home, fate_elsewhere, search
@@ -42,6 +43,7 @@ class _Result:
 
     call: Call
     report: MigrationReport = _NO_REPORT
+    journey: Journey | None = None
     failure: Failure = _NEVER_BEGAN
 
 
@@ -197,13 +199,14 @@ class Migration:
             epoch=self._ledger.operation.epoch,
         )
         try:
-            async with self._watched():
-                report = await self._work.hypervisor.migrate_live(order)
+            with self._work.observer.link_speeds.watched(self._source, target) as journey:
+                async with self._watched():
+                    report = await self._work.hypervisor.migrate_live(order)
         except Refused as error:
             return _Result(call=Call.REFUSED, failure=_failure(error))
         except Unreachable as error:
             return _Result(call=Call.UNKNOWN, failure=_failure(error))
-        return _Result(call=Call.DONE, report=report)
+        return _Result(call=Call.DONE, report=report, journey=journey)
 
     # --- settling and verifying --------------------------------------------------------------
 
@@ -228,6 +231,7 @@ class Migration:
         self._work.board.put(self._ledger.operation.id, self._number, None)
         if settled.conclusion is Conclusion.MOVED:
             await self._succeed(settled, result.report)
+            await self._learn(result)
         elif settled.conclusion is Conclusion.AT_HOME:
             await self._fail(settled, result.failure, counts=counts)
         else:
@@ -249,6 +253,15 @@ class Migration:
                 notes=(*report.notes, *notes),
             )
         )
+
+    async def _learn(self, result: _Result) -> None:
+        """What the links have carried: after the outcome, which is not to wait for that, nor to
+        suffer from it."""
+        if result.journey is None:
+            return
+        with suppress(FurloughError):
+            inventory = await self._work.observer.inventory()
+            await self._work.observer.link_speeds.learn(result.journey, result.report, inventory)
 
     async def _carry_over(self, settled: Settled) -> tuple[Settled, tuple[str, ...]]:
         """Autostart as before, no definition left behind, persistent as before; what cannot be

@@ -19,6 +19,8 @@ from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.states import Guard, HostMode, Reachability
 from furlough.core.vm_policy import Words, policy_of
+from furlough.engine.learning import LinkSpeeds
+from furlough.engine.measuring import Measuring
 from furlough.engine.probing import Probing
 from furlough.engine.proving import GuardProofs, prove_storage
 from furlough.engine.watching import Watch, held_of
@@ -62,7 +64,9 @@ class Observer:
         self._interval_s = interval_s
         self._sights: dict[HostName, _Sight] = {}
         self._resolved: dict[HostName, _Resolved] = {}
+        self.link_speeds = LinkSpeeds(store, clock)
         self._probing = Probing(hypervisor, clock, site)
+        self._measuring = Measuring(hypervisor, clock)
         self._watch = Watch(hypervisor, store, clock, self, interval_s)
 
     async def run(self) -> None:
@@ -146,8 +150,12 @@ class Observer:
 
     async def survey(self, hosts: Sequence[HostName]) -> Inventory:
         """All that is known now, after these hosts and all that could take their VMs have been
-        probed, and the site's own commands have been asked about them."""
-        found = await self._probing.survey(await self.inventory(), hosts)
+        probed, the writing of its guests has been measured, and the site's own commands have been
+        asked about them."""
+        known = await self.inventory()
+        found, _ = await asyncio.gather(
+            self._probing.survey(known, hosts), self._measuring.survey(known, hosts)
+        )
         return replace(await self.inventory(), site_findings=found)
 
     async def inventory(self) -> Inventory:
@@ -163,6 +171,7 @@ class Observer:
             vms=list(self._vms(enrolment, hosts)),
             datastores=[facts_of(one, enrolment.hosts) for one in enrolment.datastores],
             misfits=self._probing.misfits(),
+            link_speeds=await self.link_speeds.known(),
         )
 
     def _host(self, one: EnrolledHost, standings: Mapping[HostName, Standing]) -> Host:
@@ -206,6 +215,7 @@ class Observer:
         )
 
     def _vms(self, enrolment: Enrolment, hosts: Iterable[Host]) -> Iterable[Vm]:
+        now = self._clock.now()
         connected = {host.name for host in hosts if host.is_connected}
         listed = {
             one.name: self._sights[one.name].facts
@@ -218,7 +228,7 @@ class Observer:
         for name, facts in listed.items():
             for vm in self._with_policies(name, facts, defaults[clusters[name]]):
                 if name in connected or vm.id not in seen:
-                    yield vm
+                    yield self._measuring.as_measured(vm, now)
 
     def _with_policies(
         self, name: HostName, facts: HostFacts | None, defaults: Words

@@ -7,10 +7,12 @@ on the source has been seen gone (held handover).
 
 from __future__ import annotations
 
-from furlough.core.estimate import Estimate, link_mib_s, memory_to_send_mib
+from dataclasses import replace
+
+from furlough.core.estimate import Estimate, estimate_move, memory_to_send
 from furlough.core.inventory import Host, Inventory, Proof, Vm
 from furlough.core.plan import Handover
-from furlough.planning.link_model import Job, alone
+from furlough.planning.link_model import Job
 
 # What a held handover adds: the source's end has to be seen before the target is resumed.
 HELD_S = 0.4
@@ -22,9 +24,16 @@ def handover_of(vm: Vm, inventory: Inventory) -> Handover:
 
 
 def expected_move(vm: Vm, target: Host, inventory: Inventory) -> Estimate:
-    """The estimate for moving this VM to that host, alone on both links."""
-    source = inventory.host(vm.host)
-    return alone(job_of(vm, 0, 1, inventory), min(link_mib_s(source), link_mib_s(target)))
+    """The estimate for moving this VM to that host, alone on both links, with the pause that its
+    handover takes."""
+    alone = estimate_move(vm, target, inventory)
+    if handover_of(vm, inventory) is Handover.NORMAL:
+        return alone
+    return replace(
+        alone,
+        duration_s=round(alone.duration_s + HELD_S, 2),
+        downtime_ms=alone.downtime_ms + round(1000 * HELD_S),
+    )
 
 
 def job_of(vm: Vm, source: int, target: int, inventory: Inventory) -> Job:
@@ -36,7 +45,7 @@ def job_of(vm: Vm, source: int, target: int, inventory: Inventory) -> Job:
         target=target,
         memory_mib=vm.memory_mib,
         vcpus=vm.vcpus,
-        sends_mib=float(memory_to_send_mib(vm)),
+        sends_mib=float(memory_to_send(vm)),
         dirty_mib_s=vm.dirty_mib_s,
         working_set_mib=vm.memory_mib if vm.working_set_mib is None else vm.working_set_mib,
         priority=vm.policy.availability_priority,

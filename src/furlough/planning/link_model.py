@@ -7,7 +7,7 @@ gets what is left, maybe nothing, until somebody before it is done.
                          (as long as the last part) ─► finish (no bytes)
 
 A held handover adds the time in which the source's end is awaited, to the pause and to the whole.
-This is the one model of a migration: for many at once, and for one alone on its links.
+It serves to put moves in order; how long they take where nobody has priority yet is `forecast`'s.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from furlough.core.estimate import DOWNTIME_LIMIT_S, FINISH_S, MOST_ROUNDS, SET_UP_S, Estimate
+from furlough.core.estimate import FINISH_S, SET_UP_S
+from furlough.core.forecast import DOWNTIME_LIMIT_S
 
+_MOST_ROUNDS = 30
 # A round that is hardly shorter than the one before: the guest writes as fast as is copied.
 _RESTLESS = 0.9
 
@@ -67,18 +69,6 @@ class Flight:
     @property
     def downtime_ms(self) -> int:
         return round(1000 * (self.pause_s + self.job.held_s)) + 100
-
-
-def alone(job: Job, rate_mib_s: float) -> Estimate:
-    """How a migration goes at this rate, with nobody else on its links."""
-    links = Links([rate_mib_s, rate_mib_s], math.inf)
-    links.begin(replace(job, source=0, target=1), is_detour=False)
-    flight = links.advance()[0]
-    return Estimate(
-        duration_s=round(flight.end_s, 2),
-        downtime_ms=flight.downtime_ms,
-        sent_mib=round(flight.sent_mib),
-    )
 
 
 class Links:
@@ -165,7 +155,7 @@ class Links:
         working_set_mib = job.sends_mib if job.working_set_mib is None else job.working_set_mib
         rewritten_mib = min(working_set_mib, (job.dirty_mib_s or 0.0) * length_s)
         flight.is_last = (
-            rewritten_mib <= DOWNTIME_LIMIT_S * flight.rate_mib_s or flight.rounds >= MOST_ROUNDS
+            rewritten_mib <= DOWNTIME_LIMIT_S * flight.rate_mib_s or flight.rounds >= _MOST_ROUNDS
         )
         if flight.rounds > 1 and rewritten_mib > _RESTLESS * flight.round_mib:
             self.restless.add(job.vm)

@@ -1,11 +1,12 @@
 """The timetable of a live plan: when each of its moves starts, and how long all of it takes.
 
-Moves are put in time by `scheduling`, as those of plans from files are: links with strict priority,
-the slots of the cluster's policy. A plan of live hosts holds the room of all its moves from the
-start, so none waits for another one's room. VMs are stopped or started after the moves of their
-host, wave by wave.
+Moves are put in order by `scheduling`, as those of plans from files are: links with strict
+priority, the slots of the cluster's policy. A plan of live hosts holds the room of all its moves
+from the start, so none waits for another one's room. How long they take in this order is told by
+`moving_time`, which lets them share their links, as they do until somebody enforces priorities.
+VMs are stopped or started after the moves of their host, wave by wave.
 
-    steps ─► moves by cluster ─► schedule ─► steps in the order of their starts, with times ─► Timed
+    steps ─► moves by cluster ─► schedule ─► steps in their order ─► moving_time ─► Timed
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import dataclass, replace
 from furlough.core.estimate import NO_TIME, Range, link_mib_s, side_by_side
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory
-from furlough.core.plan import Method, PlannedStep
+from furlough.core.plan import Method, PlannedStep, numbered
 from furlough.core.policy import Order
 from furlough.planning.handover import job_of
 from furlough.planning.link_model import Job
+from furlough.planning.moving_time import moving_time
 from furlough.planning.scheduling import Schedule, Sites, Terms, TimedMove, schedule
 
 _POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
@@ -28,8 +30,9 @@ _ENOUGH = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Steps, wave by wave, the moves of a wave by their starts; how long all take together, and
-    why that is a range; `bound_s`: no order of the moves could take less."""
+    """Steps, wave by wave, the moves of a wave in the order of their starts, numbered from 1; how
+    long all take together, and why that is a range; `bound_s`: no order of the moves could
+    take less."""
 
     steps: tuple[PlannedStep, ...]
     eta: Range
@@ -40,32 +43,26 @@ class Timed:
 def put_in_time(
     steps: Sequence[PlannedStep], inventory: Inventory, order: Order = Order.SCHEDULE
 ) -> Timed:
-    """Give these steps their places in time, from the start of the first one."""
+    """Give these steps their order and their places in time, from the start of the first one."""
     moves = [step for step in steps if step.method is Method.LIVE]
-    timed: dict[int, TimedMove] = {}
-    spans: dict[HostName, Range] = {}
-    reasons: dict[str, None] = {}
+    scheduled: dict[int, TimedMove] = {}
     bound_s = 0.0
     for together in _by_cluster(moves, inventory):
         found = _schedule(together, inventory, order)
-        timed.update({id(together[one.vm]): one for one in found.moves})
-        spans.update(_spans(together, found))
-        reasons.update(dict.fromkeys(found.reasons))
+        scheduled.update({id(together[one.vm]): one for one in found.moves})
         bound_s = max(bound_s, found.bound_s)
-    placed = sorted(
-        (_placed(step, timed.get(id(step))) for step in _in_turn(steps, timed)),
-        key=lambda step: step.wave,
-    )
-    starts, ranges = _power_times(placed, spans)
+    in_turn = numbered(tuple(_in_turn(steps, scheduled)))
+    moving = moving_time([step for step in in_turn if step.method is Method.LIVE], inventory)
+    timed = [moving.steps.get(step.number, step) for step in in_turn]
+    placed = numbered(tuple(sorted(timed, key=lambda step: (step.wave, step.start_s))))
+    starts, ranges = _power_times(placed, moving.ranges)
     return Timed(
-        steps=tuple(
-            replace(one, start_s=starts.get(place, one.start_s)) for place, one in enumerate(placed)
-        ),
+        steps=tuple(replace(one, start_s=starts.get(one.number, one.start_s)) for one in placed),
         eta=Range(
             low=max((one.low for one in ranges), default=0.0),
             high=max((one.high for one in ranges), default=0.0),
         ),
-        reasons=tuple(reasons),
+        reasons=moving.reasons,
         bound_s=bound_s,
     )
 
@@ -117,47 +114,20 @@ def _job(
     return replace(job, vm=place)
 
 
-def _placed(step: PlannedStep, move: TimedMove | None) -> PlannedStep:
-    if move is None:
-        return step
-    return replace(
-        step,
-        start_s=move.start_s,
-        duration_s=move.duration_s,
-        downtime_ms=move.downtime_ms,
-        sent_mib=move.sent_mib,
-    )
-
-
-def _spans(moves: Sequence[PlannedStep], found: Schedule) -> Mapping[HostName, Range]:
-    """How long the moves of each host of the plan take: its share of what all take at least, and
-    the slack of all."""
-    ends: dict[HostName, float] = {}
-    for one in found.moves:
-        host = moves[one.vm].host
-        ends[host] = max(ends.get(host, 0.0), one.end_s)
-    slack_s = found.eta.high - found.makespan_s
-    share = found.eta.low / found.makespan_s
-    return {
-        host: Range(low=round(share * end_s, 1), high=round(end_s + slack_s, 1))
-        for host, end_s in ends.items()
-    }
-
-
 def _power_times(
-    steps: Sequence[PlannedStep], spans: Mapping[HostName, Range]
+    steps: Sequence[PlannedStep], moving: Mapping[HostName, Range]
 ) -> tuple[Mapping[int, float], Sequence[Range]]:
-    """When steps that stop or start VMs begin, by their place among the steps, and how long the
-    moves and these take together, per host."""
+    """When steps that stop or start VMs begin, by their numbers, and how long the moves and
+    these take together, per host."""
     starts: dict[int, float] = {}
     ranges = []
     for host in dict.fromkeys(step.host for step in steps):
-        taken = spans.get(host, NO_TIME)
+        taken = moving.get(host, NO_TIME)
         at_s = max((one.start_s + one.duration_s for one in _moves_of(steps, host)), default=0.0)
-        for places in _power_waves(steps, host):
-            starts.update(dict.fromkeys(places, round(at_s, 2)))
-            durations_s = [steps[place].duration_s for place in places]
-            taken += side_by_side(durations_s, [steps[place].grace_s for place in places])
+        for wave in _power_waves(steps, host):
+            starts.update({one.number: round(at_s, 2) for one in wave})
+            durations_s = [one.duration_s for one in wave]
+            taken += side_by_side(durations_s, [one.grace_s for one in wave])
             at_s += max(durations_s)
         ranges.append(taken)
     return starts, ranges
@@ -167,10 +137,10 @@ def _moves_of(steps: Iterable[PlannedStep], host: HostName) -> Iterator[PlannedS
     return (one for one in steps if one.host == host and one.method is Method.LIVE)
 
 
-def _power_waves(steps: Sequence[PlannedStep], host: HostName) -> list[list[int]]:
+def _power_waves(steps: Iterable[PlannedStep], host: HostName) -> list[list[PlannedStep]]:
     """The steps that stop or start VMs of a host, in groups of those that do so together."""
-    waves: dict[int, list[int]] = {}
-    for place, step in enumerate(steps):
+    waves: dict[int, list[PlannedStep]] = {}
+    for step in steps:
         if step.host == host and step.method in _POWER_METHODS:
-            waves.setdefault(step.wave, []).append(place)
+            waves.setdefault(step.wave, []).append(step)
     return [waves[wave] for wave in sorted(waves)]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from statistics import pstdev
 
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
-from furlough.core.estimate import SHUT_DOWN_S, START_S, estimate_save
+from furlough.core.estimate import NO_TIME, PROOF, SHUT_DOWN_S, START_S, estimate_save
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.operation import RosterEntry
@@ -245,18 +245,21 @@ def finished_plan(
     inventory: Inventory,
     order: Order = Order.SCHEDULE,
 ) -> Plan:
-    """Put the steps in time, number them, and say what the cluster looks like after."""
+    """Put the steps in time, and say what the cluster looks like after. To enter a host ends
+    with seeing it empty."""
     timed = put_in_time(steps, inventory, order)
-    numbers = numbered(timed.steps)
+    proof = PROOF if kind is OperationKind.ENTER else NO_TIME
     return Plan(
         kind=kind,
         hosts=tuple(hosts),
-        steps=numbers,
+        steps=timed.steps,
         unplaced=tuple(_unplaced(placement, inventory)),
-        eta=timed.eta,
+        eta=timed.eta + proof,
         eta_reasons=timed.reasons,
         bound_s=timed.bound_s,
-        load_after=_load_after(numbers, hosts, inventory, stays=kind is not OperationKind.ENTER),
+        load_after=_load_after(
+            timed.steps, hosts, inventory, stays=kind is not OperationKind.ENTER
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from furlough.core.looks import Job, Presence, Why
 from furlough.core.probe import Probe, Reach
 from furlough.core.states import Power
 from furlough.ports import HostFacts
-from furlough.sim.cluster import Copy, SimHost
+from furlough.sim.cluster import Copy, SimHost, SimVm
 
 _POWER = {
     Presence.RUNNING: Power.RUNNING,
@@ -63,8 +63,6 @@ def vm_of(copy: Copy, host: HostName) -> Vm:
         busy_with=_job_words(copy.job),
         is_arriving=copy.job is Job.INCOMING,
         has_io_error=copy.has_process and copy.why is Why.IO_ERROR,
-        dirty_mib_s=vm.dirty_mib_s,
-        working_set_mib=vm.working_set_mib,
         own_policy=copy.own_policy,
         machine=vm.machine,
         agent=vm.agent,
@@ -79,6 +77,11 @@ def vm_of(copy: Copy, host: HostName) -> Vm:
         numa_nodes=vm.numa_nodes,
         has_cpu_pins=vm.has_cpu_pins,
     )
+
+
+def rewritten_mib_s(vm: SimVm, within_s: int) -> float:
+    """What an emulator would count in so many seconds: pages, not writes, in whole MiB/s."""
+    return float(int(min(vm.working_set_mib, vm.dirty_mib_s * within_s) / within_s))
 
 
 def _power_of(copy: Copy) -> Power:

@@ -26,7 +26,7 @@ from furlough.ports import (
     StorageProof,
 )
 from furlough.sim.cluster import NOT_PROVEN, Copy, SimCluster, SimHost
-from furlough.sim.facts import facts_of, misfit, probe_of, vm_of
+from furlough.sim.facts import facts_of, misfit, probe_of, rewritten_mib_s, vm_of
 from furlough.sim.faults import Faults
 from furlough.sim.migration import SimMigration, Timing
 
@@ -73,6 +73,19 @@ class SimHypervisor:
             if words := misfit(copy, source, target):
                 found[vm.id] = words
         return found
+
+    async def dirty_rates(
+        self, host: HostName, vms: Sequence[VmId], within_s: int
+    ) -> Mapping[VmId, float]:
+        machine = self._cluster.check_answers(host)
+        watched = [copy for vm in vms if (copy := machine.copies.get(vm)) and _is_watchable(copy)]
+        await self._cluster.clock.sleep(within_s)
+        self._cluster.check_answers(host)
+        return {
+            copy.vm.id: rewritten_mib_s(copy.vm, within_s)
+            for copy in watched
+            if machine.copies.get(copy.vm.id) is copy and _is_watchable(copy)
+        }
 
     async def look(self, host: HostName, vm: VmId) -> Look:
         now = self._cluster.clock.now()
@@ -397,6 +410,11 @@ def _arriving(machine: SimHost) -> list[str]:
         for copy in machine.copies.values()
         if copy.job is Job.INCOMING
     ]
+
+
+def _is_watchable(copy: Copy) -> bool:
+    """A process whose CPUs run, and that no job has."""
+    return copy.presence is Presence.RUNNING and copy.job is Job.NONE
 
 
 def _check_guard_program(machine: SimHost) -> None:

@@ -66,6 +66,7 @@ class SimMigration:
         self._rounds = 0
         self._over_now = asyncio.Event()
         self._stopped_at = 0.0
+        self._copying_s = 0.0
         self._source_copy = self._begin()
         # As it was at the begin: who pauses it on the way finds it running at the end.
         self._was_running = self._source_copy.presence is Presence.RUNNING
@@ -179,6 +180,7 @@ class SimMigration:
     async def _perform(self) -> None:
         """Pre-copy in rounds until the rest fits into the downtime limit."""
         self.phase = Phase.PERFORM
+        began_s = self._cluster.clock.monotonic()
         to_send = float(self._vm.memory_to_send_mib)
         throttle = 0.0
         for self._rounds in range(1, _MOST_ROUNDS):
@@ -191,6 +193,7 @@ class SimMigration:
             if to_send / self._cluster.wire.rate(self._flow) <= DOWNTIME_LIMIT_S:
                 break
         self._rest_mib = to_send
+        self._copying_s = self._cluster.clock.monotonic() - began_s
 
     def _rewritten_in(self, seconds: float) -> float:
         """What the guest has written meanwhile, in MiB."""
@@ -203,7 +206,7 @@ class SimMigration:
         self.phase = Phase.FINISH
         self._stopped_at = self._cluster.clock.monotonic()
         self._cluster.set_presence(self._source_copy, Presence.PAUSED, Why.MIGRATION)
-        await self._cluster.wire.send(self._flow, self._rest_mib)
+        self._copying_s += await self._cluster.wire.send(self._flow, self._rest_mib)
 
     async def _finish(self) -> None:
         """The target has everything: it becomes persistent where asked, and starts the CPUs."""
@@ -236,6 +239,7 @@ class SimMigration:
             MigrationReport(
                 sent_mib=round(self._flow.sent_mib),
                 downtime_ms=self._downtime_ms,
+                copying_s=self._copying_s,
                 stopped_at=self._stopped_at,
             )
         )

@@ -10,7 +10,7 @@ from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, NotFound
-from furlough.store import codec, reading
+from furlough.store import codec, learning, reading
 from furlough.store.tables import away, cluster, datastore, host
 
 
@@ -97,6 +97,7 @@ def _check_unused(enrolment: Enrolment, name: str) -> None:
 def remove_host(connection: Connection, name: HostName) -> None:
     """Remove a host without work: no operation, no maintenance, no VM that calls it home."""
     check_idle(connection, name)
+    learning.forget(connection, name)
     _remove(connection, host, name)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # The newest revision below migrations/versions; a test compares.
-HEAD = "0003"
+HEAD = "0004"
 # Any number that no other program uses for a lock of its own in the same database.
 _LOCK = 7_168_703_011
 

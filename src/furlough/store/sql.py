@@ -12,11 +12,12 @@ from furlough.core.drift import HostNote
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
+from furlough.core.link_speed import LinkSpeed
 from furlough.core.operation import Operation
 from furlough.planning.remedies import Remedied
 from furlough.planning.restore import Away
 from furlough.ports import Clock, IdempotencyKey
-from furlough.store import enrolling, leases, noting, reading, schema, settings, writing
+from furlough.store import enrolling, learning, leases, noting, reading, schema, settings, writing
 from furlough.store.database import Database
 
 _NO_TERMS = Terms()
@@ -153,6 +154,14 @@ class SqlStore:
 
     async def open_notes(self) -> Sequence[HostNote]:
         return await self._database.read(noting.read_open)
+
+    # --- what links carry --------------------------------------------------------------------
+
+    async def learn_link_speed(self, speed: LinkSpeed) -> LinkSpeed:
+        return await self._database.write(lambda c: learning.learn(c, speed))
+
+    async def link_speeds(self) -> Sequence[LinkSpeed]:
+        return await self._database.read(learning.read)
 
     def _seconds(self, connection: Connection) -> float:
         """The time of leases: PostgreSQL's own, since its clients' clocks may differ; else one

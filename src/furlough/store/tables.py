@@ -168,6 +168,18 @@ host_note = Table(
     Index("ix_host_note_host_code", "host", "code"),
 )
 
+# What migrations have shown the links between hosts to carry.
+link_speed = Table(
+    "link_speed",
+    metadata,
+    Column("source", String(63), primary_key=True),
+    Column("target", String(63), primary_key=True),
+    Column("mib_s", Float, nullable=False),
+    Column("alone_s", Float, nullable=False),
+    Column("migrations", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

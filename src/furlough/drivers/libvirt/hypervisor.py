@@ -21,6 +21,7 @@ from furlough.core.vm_policy import Words
 from furlough.drivers.libvirt import (
     addresses,
     cpus,
+    dirty_rate,
     guests,
     inventory,
     looking,
@@ -226,6 +227,11 @@ class LibvirtHypervisor:
             return await self._site(host).link.control(read, what=f"VMs of {host}")
         except Unreachable:
             return None
+
+    async def dirty_rates(
+        self, host: HostName, vms: Sequence[VmId], within_s: int
+    ) -> Mapping[VmId, float]:
+        return await dirty_rate.measure(self._site(host).link, host, vms, within_s, self._clock)
 
     async def look(self, host: HostName, vm: VmId) -> Look:
         at = self._clock.now()

@@ -64,9 +64,18 @@ def report_of(
     return MigrationReport(
         sent_mib=round(stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PROCESSED, 0) / _MIB),
         downtime_ms=None if downtime is None else int(downtime),
+        copying_s=_copying_s(stats),
         stopped_at=stopped_at,
         notes=notes,
     )
+
+
+def _copying_s(stats: Mapping[str, Any]) -> float | None:
+    """All bytes that were sent, by the rate that the emulator itself worked out over the time of
+    sending them; the time that libvirt tells counts the start of the target's process as well."""
+    rate = stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_BPS, 0)
+    sent = stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PROCESSED, 0)
+    return sent / rate if rate and sent else None
 
 
 def progress_of(stats: Mapping[str, Any]) -> Progress | None:

@@ -1,0 +1,81 @@
+"""Measuring how much of their memory the VMs of a host rewrite, before somebody plans with it.
+
+It takes a second, and some more where a VM writes so much that its working set matters. What was
+measured is kept in memory, with its age. A measurement that fails is none: nobody is stopped by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from furlough.core.estimate import rate_mib_s
+from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Inventory, Vm
+from furlough.core.writing import (
+    LONG_LOOK_S,
+    SHORT_LOOK_S,
+    Writing,
+    can_be_measured,
+    deserves_longer_look,
+    with_writing,
+    working_set,
+)
+from furlough.errors import FurloughError
+from furlough.ports import Clock, Hypervisor
+
+log = structlog.get_logger()
+
+
+class Measuring:
+    """Measures when asked to, and remembers what it found."""
+
+    def __init__(self, hypervisor: Hypervisor, clock: Clock) -> None:
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._known: dict[VmId, Writing] = {}
+
+    def as_measured(self, vm: Vm, now: datetime) -> Vm:
+        """The VM with what was measured of it, as long as that holds."""
+        return with_writing(vm, self._known, now)
+
+    async def survey(self, inventory: Inventory, hosts: Sequence[HostName]) -> None:
+        """Measure the VMs of these hosts, side by side, but for those measured a short time ago."""
+        now = self._clock.now()
+        self._known = {vm: one for vm, one in self._known.items() if one.holds(now)}
+        async with asyncio.TaskGroup() as tasks:
+            for name in hosts:
+                wanted = [
+                    vm
+                    for vm in inventory.vms_on(name)
+                    if can_be_measured(vm) and vm.id not in self._known
+                ]
+                if wanted and inventory.host(name).is_connected:
+                    tasks.create_task(self._measure(name, wanted, inventory))
+
+    async def _measure(self, host: HostName, vms: Sequence[Vm], inventory: Inventory) -> None:
+        """A short look at all of these, a longer one at those of which it matters."""
+        link = rate_mib_s(inventory.host(host), inventory.host(host))
+        short = await self._watched(host, vms, SHORT_LOOK_S)
+        self._keep(short, {})
+        busy = [vm for vm in vms if vm.id in short and deserves_longer_look(vm, short[vm.id], link)]
+        if busy:
+            self._keep(short, await self._watched(host, busy, LONG_LOOK_S))
+
+    async def _watched(
+        self, host: HostName, vms: Sequence[Vm], within_s: int
+    ) -> Mapping[VmId, float]:
+        try:
+            return await self._hypervisor.dirty_rates(host, [vm.id for vm in vms], within_s)
+        except FurloughError as error:
+            log.warning("dirty rates not measured", host=host, because=error.message)
+            return {}
+
+    def _keep(self, short: Mapping[VmId, float], long: Mapping[VmId, float]) -> None:
+        now = self._clock.now()
+        for vm, rate in short.items():
+            found = working_set(rate, long[vm]) if vm in long else None
+            self._known[vm] = Writing(dirty_mib_s=rate, at=now, working_set_mib=found)
