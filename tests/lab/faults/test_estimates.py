@@ -43,7 +43,8 @@ def test_a_real_evacuation_ends_within_the_range_said_before_it(slow_links: Flee
         entered = slow_links.check(slow_links.furlough("enter", "h1", "--wait", "--json")).json
         low, high = plan["eta_s"]["low"], plan["eta_s"]["high"]
         assert low <= took_s(entered) <= high, (plan["eta_s"], took_s(entered))
-        assert high <= 2.5 * low
+        # Wide, since of guests this small emulators tell dirty rates roughly.
+        assert high <= 3 * low
         slow_links.check(slow_links.furlough("exit", "h1", "--wait"))
     assert any("MiB/s" in reason for reason in plan["eta_reasons"])
     assert any("was measured" in reason for reason in plan["eta_reasons"])
