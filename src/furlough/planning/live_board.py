@@ -25,6 +25,7 @@ from furlough.planning.board import (
     CODE_OF,
     FREE,
     Board,
+    BoolArray,
     Group,
     Hosts,
     IntArray,
@@ -238,13 +239,52 @@ class _LiveRows:
             row = self.row_of_class(int(self.classes[place])).copy()
         else:
             row = np.zeros(len(self.hosts), dtype=np.int8)
+        is_in_doubt = row == FREE
         if judge is obstacles:
             judge = obstacles_of_moment
-        for at in np.flatnonzero(row == FREE).tolist():
+            is_in_doubt &= self._may_hinder(vm)
+        for at in np.flatnonzero(is_in_doubt).tolist():
             found = judge(vm, self.hosts[at], self.inventory)
             if found:
                 row[at] = CODE_OF[found[0].cause]
         return row
+
+    def _may_hinder(self, vm: Vm) -> BoolArray:
+        """The hosts against which something may stand for this VM besides what the two are: most
+        hosts of a large cluster need not be asked."""
+        if vm.huge_page_kib is not None or self.inventory.host(vm.host).probe is not None:
+            return np.ones(len(self.hosts), dtype=np.bool_)
+        found = self._is_odd.copy()
+        found[[*self._twins.get(vm.id, ()), *self._twins.get(vm.name, ())]] = True
+        return found
+
+    @cached_property
+    def _twins(self) -> Mapping[str, Sequence[int]]:
+        """By the ids and names of those who may move: the hosts of all that are called so."""
+        wanted: set[str] = set()
+        for vm in self.vms:
+            if not self.moving or (vm.id, vm.host) in self.moving:
+                wanted.update((vm.id, vm.name))
+        found: dict[str, list[int]] = {}
+        for vm in self.vms:
+            for word in (vm.id, vm.name):
+                if word in wanted:
+                    found.setdefault(word, []).append(self.host_at[vm.host])
+        return found
+
+    @cached_property
+    def _is_odd(self) -> BoolArray:
+        """The hosts of which more is to be said than that they are there for all."""
+        return np.array(
+            [
+                host.mode is not HostMode.AVAILABLE
+                or not host.is_connected
+                or bool(host.kept_empty_by)
+                or host.probe is not None
+                for host in self.hosts
+            ],
+            dtype=np.bool_,
+        )
 
     def row_of_class(self, number: int) -> Row:
         """What stands against the VMs of a class on each host, because of what both are."""
