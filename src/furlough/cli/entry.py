@@ -22,6 +22,10 @@ def main() -> None:
 
 
 def _command(words: list[str]) -> Callable[[], None]:
+    if words[:2] == ["plan", "diff"]:
+        # As one would say it; a host of that name is asked for by `plan -- diff`.
+        words[:2] = ["plan-diff"]
+        sys.argv[1:] = words
     if words[:1] == ["plan"] and any(word.startswith("--inventory") for word in words):
         from furlough.cli import planning
 

@@ -98,11 +98,11 @@ HrollerRules = Annotated[
     typer.Option("--hroller-rules", help="With --rolling: hosts filled to the brim, and no N+1."),
 ]
 Verify = Annotated[
-    bool, typer.Option("--verify", help="With --inventory: have the plan checked independently.")
+    bool, typer.Option("--verify", help="Have the plan checked by a checker of its own.")
 ]
 Page = Annotated[
     Path | None,
-    typer.Option("--html", help="With --inventory: write a page with pictures to this file."),
+    typer.Option("--html", help="Write a page with pictures to this file."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the operation to its end.")]
@@ -269,7 +269,7 @@ def plan(
 ) -> None:
     """Dry run: which VM would go where, in which order, how long. Changes nothing.
 
-    With --inventory, exit code 1 if --verify finds that the plan would break something.
+    Exit code 1 if --verify finds that the plan would break something.
     """
     every_host = [*(hosts or []), *(host or [])]
     if rolling is not None or width != 1 or hroller_rules:
@@ -295,18 +295,13 @@ def plan(
             html=html,
         )
         sys.exit(planning.plan_offline(request))
-    if host or verify or html is not None:
-        raise typer.BadParameter("--host, --verify and --html take --inventory FILE.")
-    from furlough.cli import reports
-    from furlough.cli.daemon_access import connect
+    if host:
+        raise typer.BadParameter("--host takes --inventory FILE; live hosts are named alone.")
+    from furlough.cli.live_plan import plan_live
 
-    with connect() as client:
-        options = _enter_options(target_host, shut_down, override, strict, reason)
-        found = client.plan(every_host, {**options, "order": order})
-    if json:
-        output.print_json(found)
-    else:
-        reports.print_plan(found)
+    options = _enter_options(target_host, shut_down, override, strict, reason)
+    wanted = {**options, "order": order}
+    sys.exit(plan_live(every_host, wanted, verify=verify, html=html, json=json))
 
 
 def _plan_rolling(

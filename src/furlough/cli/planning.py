@@ -16,6 +16,7 @@ from furlough.cli import output
 from furlough.errors import Invalid
 
 if TYPE_CHECKING:
+    from furlough.planning.checking import Move
     from furlough.planning.inventory_file import Document
     from furlough.planning.plan_difference import Change
     from furlough.planning.what_if import WhatIf
@@ -97,7 +98,7 @@ def plan_offline(request: Request) -> int:
         output.print_text(json.dumps({**plan.content(), **checked}, indent=1))
     else:
         _print_plan(plan)
-        _print_violations(broken)
+        print_violations(broken)
     return output.FAILED if broken else output.DONE
 
 
@@ -133,18 +134,8 @@ def read_inventory(path: Path) -> Document:
 
 def _violations(document: Document, plan: WhatIf) -> list[str]:
     """What a checker that shares no code with the planner finds against the plan."""
-    from furlough.planning.checking import Move, Terms, violations
+    from furlough.planning.checking import Terms, violations
 
-    moves = [
-        Move(
-            vm=step.vm_uuid,
-            source=step.source,
-            target=step.target,
-            start_s=step.start_s,
-            end_s=step.end_s,
-        )
-        for step in plan.steps
-    ]
     limits = plan.wishes.limits
     terms = Terms(
         leaving=frozenset(plan.wishes.hosts),
@@ -156,7 +147,23 @@ def _violations(document: Document, plan: WhatIf) -> list[str]:
         per_cluster=limits.per_cluster,
         keeps_reserve=not plan.gaps,
     )
-    return violations(document, moves, terms)
+    return violations(document, moves_of(plan), terms)
+
+
+def moves_of(plan: WhatIf) -> list[Move]:
+    """The moves of a plan as the checker wants them."""
+    from furlough.planning.checking import Move
+
+    return [
+        Move(
+            vm=step.vm_uuid,
+            source=step.source,
+            target=step.target,
+            start_s=step.start_s,
+            end_s=step.end_s,
+        )
+        for step in plan.steps
+    ]
 
 
 # --- for people ----------------------------------------------------------------------------------
@@ -212,7 +219,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN_VMS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _print_violations(broken: list[str] | None) -> None:
+def print_violations(broken: list[str] | None) -> None:
+    """What an independent checker has found; None: it was not asked."""
     if broken:
         output.warn("furlough: this plan would break something, which is a bug of ours:")
         for words in broken:

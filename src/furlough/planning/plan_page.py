@@ -25,8 +25,10 @@ footer { color: #555; overflow-wrap: anywhere; margin-top: 2em; }
 """
 
 
-def page(plan: WhatIf) -> str:
-    """The page as text, to be written in UTF-8."""
+def page(plan: WhatIf, *, known_as: tuple[str, str] | None = None) -> str:
+    """The page as text, to be written in UTF-8. `known_as`: id and hash under which the plan is
+    approved, where these are not its own."""
+    plan_id, plan_hash = known_as or (plan.id, plan.hash)
     title = f"Plan to empty {', '.join(plan.wishes.hosts)}"
     body = _element("body", _element("h1", title), *_summary(plan))
     if plan.unplaced:
@@ -36,7 +38,7 @@ def page(plan: WhatIf) -> str:
         body.extend([_element("h2", "The moves in time"), gantt_tree(plan)])
         body.extend([_element("h2", "The moves"), _moves(plan)])
     taken = f"{plan.taken_at:%Y-%m-%d %H:%M:%S} UTC"
-    body.append(_element("footer", f"From facts of {taken}. {plan.id}, hash {plan.hash}"))
+    body.append(_element("footer", f"From facts of {taken}. {plan_id}, hash {plan_hash}"))
     tree = _element("html", _head(title), body)
     tree.set("lang", "en")
     return etree.tostring(tree, encoding="unicode", method="html", doctype="<!DOCTYPE html>")

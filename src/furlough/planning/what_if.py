@@ -140,7 +140,7 @@ def what_if(document: Document, wishes: Wishes) -> WhatIf:
     packing = evacuate(board, leaving, targets=_open_targets(board, wishes))
     schedule = timetable(packing, limits=wishes.limits, order=wishes.order)
     seats = _seats(packing, schedule)
-    loads = _loads(board, leaving, seats)
+    loads = loads_of((board, board.vms.hosts), (board, seats), leaving)
     return WhatIf(
         taken_at=document.taken_at,
         wishes=Wishes(
@@ -154,7 +154,7 @@ def what_if(document: Document, wishes: Wishes) -> WhatIf:
         bound_s=schedule.bound_s,
         bound_migrations=packing.bounds.migrations,
         loads=loads,
-        load_after=_load_after(loads, hosts),
+        load_after=load_of_the_rest(loads, hosts),
         broken={
             rule: tuple(board.vms.names[vm] for vm in vms) for rule, vms in packing.broken.items()
         },
@@ -255,11 +255,15 @@ def _step_content(step: Step) -> dict[str, object]:
 # --- load ----------------------------------------------------------------------------------------
 
 
-def _loads(board: Board, leaving: Sequence[int], seats: IntArray) -> tuple[HostLoad, ...]:
-    """The load of the hosts of the clusters concerned, before and after."""
+def loads_of(
+    now: tuple[Board, IntArray], then: tuple[Board, IntArray], leaving: Sequence[int]
+) -> tuple[HostLoad, ...]:
+    """The load of the hosts of the clusters concerned, before and after: each a board of the same
+    hosts and VMs, and where its VMs are."""
+    board = now[0]
     is_concerned = np.zeros(len(board.clusters), dtype=np.bool_)
     is_concerned[board.hosts.clusters[list(leaving)]] = True
-    before, after = _load(board, board.vms.hosts), _load(board, seats)
+    before, after = _load(*now), _load(*then)
     return tuple(
         HostLoad(
             host=board.hosts.names[place],
@@ -278,7 +282,7 @@ def _load(board: Board, seats: IntArray) -> FloatArray:
     return load
 
 
-def _load_after(loads: Iterable[HostLoad], leaving: Sequence[str]) -> LoadAfter:
+def load_of_the_rest(loads: Iterable[HostLoad], leaving: Sequence[str]) -> LoadAfter:
     """Of the hosts that stay."""
     after = np.array([one.after for one in loads if one.host not in leaving])
     if not len(after):
