@@ -114,6 +114,14 @@ def _moves(draw: st.DrawFn) -> Move:
     )
 
 
+def test_time_passes_however_late_it_is() -> None:
+    """After months, the rest of a round may take less time than clocks can tell apart."""
+    slow = replace(PLAIN, memory_mib=1e7, pace=1e-5)
+    quick = [replace(PLAIN, target=H3, memory_mib=0.0717 * n) for n in range(1, 50)]
+    courses = _forecast([slow, *quick], per_source=1, per_target=1, per_cluster=1)
+    assert courses[-1].end_s > 1e10
+
+
 @repeatable
 @given(st.lists(_moves(), max_size=8), st.integers(0, 3))
 def test_all_come_through_and_no_link_carries_more_than_it_can(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from furlough.clock import RealClock
 from furlough.core.ids import VmId
 from tests.drivers.binding import needing_libvirt, private_host
 
@@ -40,7 +41,7 @@ def test_a_hypervisor_that_cannot_measure_watches_nobody(tmp_path: Path) -> None
     """libvirt's own driver for tests knows no dirty rates, and one VM is not there at all."""
     connection = libvirt.open(private_host(tmp_path))
     try:
-        assert dirty_rate.start(connection, [TEST, NOBODY], 1) == []
+        assert dirty_rate.start(connection, [TEST, NOBODY], 1, RealClock()) == []
     finally:
         connection.close()
 
@@ -78,7 +79,7 @@ def test_only_vms_that_run_and_have_no_job_are_watched() -> None:
         "paused": _Domain(libvirt.VIR_DOMAIN_PAUSED),
         "moves": _Domain(libvirt.VIR_DOMAIN_RUNNING, has_job=True),
     }
-    assert dirty_rate.start(_Connection(domains), list(domains), 5) == ["runs"]
+    assert dirty_rate.start(_Connection(domains), list(domains), 5, RealClock()) == ["runs"]
     assert {name: one.watched_s for name, one in domains.items()} == {
         "runs": [5],
         "paused": [],

@@ -120,6 +120,7 @@ class Fleet:
             elif mode == "cordoned":
                 self.check(self.furlough("host", "uncordon", name, "--wait"))
         for vm, hosts in self.running().items():
+            assert len(hosts) <= 1, f"{vm} runs on {hosts}"
             if not hosts:
                 next(one for one in self.lab.hosts if vm in one.vms("--all")).virsh("start", vm)
             if vm not in self.lab.host(host).vms():

@@ -51,7 +51,7 @@ def test_a_second_enter_is_told_which_operation_runs(fleet: Fleet) -> None:
     assert running.wait().code == 0
 
 
-@pytest.mark.lab
+@pytest.mark.lab_fault
 def test_when_time_is_over_every_vm_is_accounted_for(fleet: Fleet) -> None:
     ran = fleet.furlough("enter", "h1", "--timeout", "3s", "--wait", "--json")
     assert ran.code == 4, ran.complaint
@@ -79,7 +79,7 @@ def test_a_cancel_in_the_middle_ends_soon_and_says_who_moved(fleet: Fleet) -> No
     assert {vm["name"]: [vm["host"]] for vm in cancelled.json["vms"]} == seen
 
 
-@pytest.mark.lab
+@pytest.mark.lab_fault
 def test_an_upload_under_way_delays_maintenance(fleet: Fleet) -> None:
     host = fleet.lab.host("h1")
     host.run("mkdir", "-p", "/srv/pool")

@@ -10,6 +10,7 @@ import pytest
 from furlough.core.capacity import NOTHING, limit_of, load_of
 from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.link_speed import LinkSpeed
 from furlough.core.plan import Plan
 from furlough.core.policy import EnterOptions, Limits, Order, Reserve
 from furlough.core.states import Power
@@ -121,8 +122,37 @@ def test_a_live_plan_breaks_no_limit_no_rule_and_no_reserve_at_any_instant(seed:
     plan = plan_enter(inventory, leaving, assessment, order)
     assert _broken(inventory, plan, assessment) == []
     assert {step.source for step in plan.migrations} <= set(leaving), "only who has to leave moves"
-    starts = [step.start_s for step in plan.migrations]
-    assert starts == sorted(starts), "the plan lists its moves in the order of their starts"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_what_was_measured_meanwhile_changes_no_decision(seed: int) -> None:
+    """Else a plan that was approved by its hash would not be made again a second later."""
+    random = Random(seed)
+    inventory = _some_cluster(random)
+    leaving = [host.name for host in inventory.hosts[: random.randint(1, 2)]]
+    later = replace(
+        inventory,
+        vms=[
+            replace(
+                vm,
+                memory_used_mib=random.randint(1, vm.memory_mib),
+                dirty_mib_s=random.choice([None, 0.0, random.uniform(0, 500)]),
+                working_set_mib=random.choice([None, random.randint(1, vm.memory_mib)]),
+            )
+            for vm in inventory.vms
+        ],
+        link_speeds={
+            (one.name, other.name): LinkSpeed(
+                source=one.name, target=other.name, mib_s=random.uniform(10, 1000), alone_s=9.0,
+                migrations=3, at=inventory.taken_at,
+            )
+            for one in inventory.hosts for other in inventory.hosts if one is not other
+        },
+    )  # fmt: skip
+    now, then = (
+        plan_enter(one, leaving, assess(one, leaving, EnterOptions())) for one in (inventory, later)
+    )
+    assert now.hash == then.hash
 
 
 def test_these_clusters_are_worth_a_plan() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from furlough.core.capacity import NOTHING, Load, load_of, rooms
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Vm
+from furlough.core.policy import Reserve
 from furlough.core.retry import MOST_ATTEMPTS
 from furlough.core.states import HostMode, Power
 from furlough.core.vm_policy import VmPolicy
@@ -177,6 +178,36 @@ def test_nobody_whose_host_stays_is_moved_and_those_who_could_make_room_are_name
     placement = place(inventory.vms_on(H1), targets, inventory, leaving=[H1])
     assert placement.targets == {}
     assert placement.helpers == {vm_id(9): H3}
+
+
+def test_who_could_make_room_is_judged_by_what_it_is_itself() -> None:
+    """The one that would have to move needs a network that the only other host lacks."""
+    lan, both = ["lan"], ["lan", "dmz"]
+    targets = [a_host(H2, memory_mib=10_000, networks=both), a_host(H3, memory_mib=4000)]
+    residents = [a_vm(9, host=H2, memory_mib=2500, networks=["dmz"])]
+    movers = [a_vm(1, memory_mib=8000, networks=lan)]
+    inventory = an_inventory([*movers, *residents], hosts=[a_host(H1), *targets])
+    placement = place(movers, targets, inventory, leaving=[H1])
+    assert (placement.targets, placement.helpers) == ({}, {})
+
+
+def test_vms_that_have_to_be_apart_retry_nowhere_where_they_might_meet() -> None:
+    vms = [a_vm(n, policy=VmPolicy(anti_affinity_group="pair")) for n in (1, 2)]
+    placement = _placed(vms, [a_host(H2), a_host(H3), a_host(H4)])
+    ways = [set(targets) for targets in placement.targets.values()]
+    assert len(ways) == 2
+    assert ways[0].isdisjoint(ways[1])
+
+
+def test_a_host_that_somebody_keeps_empty_is_no_reserve() -> None:
+    cluster = a_cluster(reserve=Reserve.N_PLUS_1)
+    hosts = [a_host(name, memory_mib=20_000) for name in (H1, H2, H3)]
+    vms = [a_vm(1, memory_mib=4000), a_vm(2, host=H2, memory_mib=12_000)]
+    kept = [*hosts[:2], replace(hosts[2], kept_empty_by="root at the console")]
+    for known, gaps in ((hosts, set()), (kept, {H2})):
+        inventory = an_inventory(vms, hosts=known, clusters=[cluster])
+        placement = place(inventory.vms_on(H1), [known[1]], inventory, leaving=[H1])
+        assert set(placement.gaps) == gaps
 
 
 def test_without_a_reserve_only_vms_marked_ha_have_to_survive_one_more_host() -> None:

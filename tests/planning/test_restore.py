@@ -19,10 +19,12 @@ from furlough.core.states import HostMode, Power, StepState
 from furlough.core.vm_policy import VmPolicy
 from furlough.planning.restore import Away, Homecoming, Return, is_closed_by, plan_exit, returns
 from tests.core.builders import (
+    C2,
     H1,
     H2,
     H3,
     NOW,
+    a_cluster,
     a_host,
     a_step,
     a_vm,
@@ -119,6 +121,15 @@ def test_a_vm_that_is_home_already_is_left_alone(mode: RestoreMode) -> None:
     assert _judged([a_vm(1, host=H1)], _away(1), mode=mode) == [
         (Homecoming.AT_HOME, H1, "it is home already")
     ]
+
+
+def test_a_vm_whose_host_belongs_to_another_cluster_by_now_stays_there() -> None:
+    vms = [a_vm(1, host=H2)]
+    hosts = [a_host(H1, mode=MAINTENANCE), replace(a_host(H2), cluster=C2)]
+    inventory = an_inventory(vms, hosts=hosts, clusters=[a_cluster(), a_cluster(C2)])
+    (judged,), _ = returns(inventory, H1, [_away(1)], RECORDED)
+    assert judged.homecoming is Homecoming.STAYS
+    assert "h1 cannot take it back: it is in another cluster now" in judged.reason
 
 
 def test_a_vm_that_its_home_host_can_no_longer_run_stays_and_the_others_come() -> None:

@@ -6,7 +6,7 @@ that shares no code with the planner.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
@@ -38,9 +38,10 @@ def plan_live(
     with connect() as client:
         found = client.plan(hosts, options)
         seen = LivePlan.seen_by(client, found) if verify or html is not None else None
-        broken = None
+        broken, keeps_reserve = None, True
         if seen is not None and verify:
-            broken = seen.violations(_limits(client, seen), _codes(client, hosts, options))
+            keeps_reserve = "cluster.no_reserve" not in _codes(client, hosts, options)
+            broken = seen.violations(_limits(client, seen), keeps_reserve=keeps_reserve)
     if seen is not None and html is not None:
         seen.write_page(html)
         output.warn(f"Written to {html}.")
@@ -49,7 +50,7 @@ def plan_live(
         output.print_text(dumps({**found.model_dump(mode="json"), **checked}, indent=2))
     else:
         reports.print_plan(found)
-        print_violations(broken)
+        print_violations(broken, keeps_reserve=keeps_reserve)
     return output.FAILED if broken else output.DONE
 
 
@@ -83,16 +84,16 @@ class LivePlan:
         text = page(self._as_what_if(), known_as=(self.plan.id, self.plan.hash))
         path.write_text(text, encoding="utf-8")
 
-    def violations(self, limits: Limits, codes: Collection[str]) -> list[str]:
+    def violations(self, limits: Limits, *, keeps_reserve: bool) -> list[str]:
         """What an independent checker finds against the plan. `limits`: of migrations in flight;
-        `codes`: of the findings that it was made with."""
+        `keeps_reserve` is False where a finding says already that it does not."""
         terms = Terms(
             leaving=frozenset(self.plan.hosts),
             staying=frozenset(one.vm_uuid for one in self.plan.unplaced),
             per_source=limits.per_source,
             per_target=limits.per_target,
             per_cluster=limits.per_cluster,
-            keeps_reserve="cluster.no_reserve" not in codes,
+            keeps_reserve=keeps_reserve,
         )
         return violations(self._facts_afterwards(), moves_of(self._as_what_if()), terms)
 
@@ -141,7 +142,9 @@ class LivePlan:
         vm_at = {uuid: place for place, uuid in enumerate(before.vms.uuids)}
         seats = before.vms.hosts.copy()
         for one in self._moves():
-            seats[vm_at[one.vm_uuid or ""]] = host_at[one.target or ""]
+            # Somebody may have removed it since the plan was made.
+            if one.vm_uuid in vm_at and one.target in host_at:
+                seats[vm_at[one.vm_uuid]] = host_at[one.target]
         return loads_of((before, before.vms.hosts), (after, seats), before.places(self.plan.hosts))
 
     def _facts_afterwards(self) -> Document:

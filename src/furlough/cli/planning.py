@@ -98,7 +98,7 @@ def plan_offline(request: Request) -> int:
         output.print_text(json.dumps({**plan.content(), **checked}, indent=1))
     else:
         _print_plan(plan)
-        print_violations(broken)
+        print_violations(broken, keeps_reserve=not plan.gaps)
     return output.FAILED if broken else output.DONE
 
 
@@ -219,15 +219,17 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN_VMS]) + (f" and {more} more" if more > 0 else "")
 
 
-def print_violations(broken: list[str] | None) -> None:
-    """What an independent checker has found; None: it was not asked."""
+def print_violations(broken: list[str] | None, *, keeps_reserve: bool) -> None:
+    """What an independent checker has found; None: it was not asked. It does not judge a reserve
+    of which the plan itself says that it is not kept."""
     if broken:
         output.warn("furlough: this plan would break something, which is a bug of ours:")
         for words in broken:
             output.warn(f"  {words}")
         output.warn("  -> Do not carry it out. Please report it, with the inventory file.")
     elif broken is not None:
-        output.say("Verified: at every moment all limits, rules and reserves are kept.")
+        kept = ", rules and reserves" if keeps_reserve else " and rules (not the reserve, N+1)"
+        output.say(f"Verified: at every moment all limits{kept} are kept.")
 
 
 # --- two plans -----------------------------------------------------------------------------------

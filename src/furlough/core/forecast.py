@@ -158,7 +158,9 @@ class _Run:
             moved = min(one.left_mib, rate * (self.now_s - before_s))
             one.left_mib -= moved
             one.sent_mib += moved
-            if one.left_mib <= max(_NOTHING_MIB, rate * _NOTHING_S):
+            # Late in a long forecast, the rest of a round may be too short to be a later moment.
+            is_instant = self.now_s + one.left_mib / rate <= self.now_s
+            if is_instant or one.left_mib <= max(_NOTHING_MIB, rate * _NOTHING_S):
                 self._end_round(one, rate)
         self._let_go()
 

@@ -20,6 +20,7 @@ from furlough.core.ids import HostName
 
 # Less than this is over before a link shows what it carries.
 LEAST_MIB = 64
+_LEAST_S = 0.01
 HOLDS = timedelta(days=30)
 # Cables, switches and routes change: what was learned long ago weighs as one migration.
 _OLD = timedelta(days=7)
@@ -67,7 +68,7 @@ def shown_by(
     little or too short to tell. `link_mib_s`: the rate of each host's link as enrolled."""
     alone = min(link_mib_s[passage.source], link_mib_s[passage.target])
     alone_s = _part_mib(passage, others, link_mib_s) / alone
-    if moved_mib < LEAST_MIB or alone_s <= 0:
+    if moved_mib < LEAST_MIB or alone_s < _LEAST_S:
         return None
     return LinkSpeed(
         source=passage.source,

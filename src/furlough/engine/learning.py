@@ -33,21 +33,17 @@ class Journey:
 
 
 class LinkSpeeds:
-    """What links carry: read from the store once, and told to it when there is something new."""
+    """What links carry: read from the store, and told to it when there is something new."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._known: dict[tuple[HostName, HostName], LinkSpeed] | None = None
         self._journeys: list[Journey] = []
         self._set_up_s = SET_UP_S
 
     async def known(self) -> Mapping[tuple[HostName, HostName], LinkSpeed]:
         """By source and target."""
-        if self._known is None:
-            found = await self._store.link_speeds()
-            self._known = {(one.source, one.target): one for one in found}
-        return self._known
+        return {(one.source, one.target): one for one in await self._store.link_speeds()}
 
     @contextmanager
     def watched(self, source: HostName, target: HostName) -> Iterator[Journey]:
@@ -70,12 +66,9 @@ class LinkSpeeds:
         if speed is None:
             return
         try:
-            now_known = await self._store.learn_link_speed(speed)
+            await self._store.learn_link_speed(speed)
         except FurloughError as error:
             log.warning("link speed not learned", because=error.message)
-            return
-        if self._known is not None:
-            self._known[speed.source, speed.target] = now_known
 
     def _speed(
         self, journey: Journey, report: MigrationReport, inventory: Inventory

@@ -16,6 +16,7 @@ from furlough.core.estimate import rate_mib_s
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.writing import (
+    HOLDS,
     LONG_LOOK_S,
     SHORT_LOOK_S,
     Writing,
@@ -28,6 +29,9 @@ from furlough.errors import FurloughError
 from furlough.ports import Clock, Hypervisor
 
 log = structlog.get_logger()
+
+# A host on which the short look took longer is not asked for a long one: somebody waits for a plan.
+_PATIENCE_S = 10.0
 
 
 class Measuring:
@@ -51,18 +55,24 @@ class Measuring:
                 wanted = [
                     vm
                     for vm in inventory.vms_on(name)
-                    if can_be_measured(vm) and vm.id not in self._known
+                    if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
                 ]
                 if wanted and inventory.host(name).is_connected:
                     tasks.create_task(self._measure(name, wanted, inventory))
 
+    def _holds_a_while(self, vm: VmId, now: datetime) -> bool:
+        """Whether what is known of a VM will still hold when the plan is made."""
+        known = self._known.get(vm)
+        return known is not None and known.holds(now + HOLDS / 2)
+
     async def _measure(self, host: HostName, vms: Sequence[Vm], inventory: Inventory) -> None:
         """A short look at all of these, a longer one at those of which it matters."""
         link = rate_mib_s(inventory.host(host), inventory.host(host))
+        began_s = self._clock.monotonic()
         short = await self._watched(host, vms, SHORT_LOOK_S)
         self._keep(short, {})
         busy = [vm for vm in vms if vm.id in short and deserves_longer_look(vm, short[vm.id], link)]
-        if busy:
+        if busy and self._clock.monotonic() - began_s < _PATIENCE_S:
             self._keep(short, await self._watched(host, busy, LONG_LOOK_S))
 
     async def _watched(

@@ -83,8 +83,10 @@ class Controller:
         wait_until(lambda: number_in(pid_file) is not None, "the daemon's pid", timeout_s=10)
 
     def is_settled(self, port: int) -> bool:
-        """Whether it is healthy, or will never be."""
-        return is_healthy(port) or self.process() is None
+        """Whether it is healthy, or will never be. Its mark is not asked for: while a process turns
+        into another program, its environment reads as empty."""
+        pid = number_in(self.site.directory / "daemon.pid")
+        return is_healthy(port) or pid is None or Process.of(pid) is None
 
     def forget(self) -> None:
         """Remove the context that speaks of this daemon: killed, it cannot do so itself."""

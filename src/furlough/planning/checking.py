@@ -261,7 +261,9 @@ def _torn(world: _World) -> Iterator[str]:
     were apart before are nobody's fault."""
     together: dict[tuple[str, str], set[str]] = {}
     for vm, groups in enumerate(world.vms.affinity_groups):
-        for group in groups if world.is_active(vm) else ():
+        # The plan itself says of those that stay that they do.
+        is_judged = world.is_active(vm) and world.vms.uuid[vm] not in world.terms.staying
+        for group in groups if is_judged else ():
             together.setdefault((world.vms.host[vm], group), set()).add(world.at[vm])
     for (home, group), hosts in together.items():
         if len(hosts) > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from furlough.core.estimate import Estimate, estimate_move, memory_to_send
+from furlough.core.estimate import Estimate, estimate_move
 from furlough.core.inventory import Host, Inventory, Proof, Vm
 from furlough.core.plan import Handover
 from furlough.planning.link_model import Job
@@ -37,7 +37,9 @@ def expected_move(vm: Vm, target: Host, inventory: Inventory) -> Estimate:
 
 
 def job_of(vm: Vm, source: int, target: int, inventory: Inventory) -> Job:
-    """The move of this VM between two hosts, by their numbers, as `link_model` wants it."""
+    """The move of this VM between two hosts, by their numbers, as `link_model` wants it to put
+    moves in order. All of its memory, and not what was measured: that is another thing a second
+    later, and the order of an approved plan has to be found again."""
     held = handover_of(vm, inventory) is Handover.HELD
     return Job(
         vm=0,
@@ -45,9 +47,7 @@ def job_of(vm: Vm, source: int, target: int, inventory: Inventory) -> Job:
         target=target,
         memory_mib=vm.memory_mib,
         vcpus=vm.vcpus,
-        sends_mib=float(memory_to_send(vm)),
-        dirty_mib_s=vm.dirty_mib_s,
-        working_set_mib=vm.memory_mib if vm.working_set_mib is None else vm.working_set_mib,
+        sends_mib=float(vm.memory_mib),
         priority=vm.policy.availability_priority,
         held_s=HELD_S if held else 0.0,
     )

@@ -8,7 +8,7 @@ Hosts and VMs stand in the order of their names and ids: in which order facts ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -72,7 +72,7 @@ def board_of_live(
     is_kept = any(
         one.policy.reserve is Reserve.N_PLUS_1 for one in inventory.clusters if one.name == cluster
     )
-    rows = _rows(inventory, cluster, hosts, is_kept=is_kept, asked=asked)
+    rows = _rows(inventory, cluster, hosts, asked)
     return Board(
         clusters=(cluster,),
         keeps_reserve=np.array([is_kept], dtype=np.bool_),
@@ -80,7 +80,7 @@ def board_of_live(
         vms=_live_vms(rows, asked),
         groups=tuple(_live_groups(rows.bonds, _seats(rows.vms, asked), rows.host_at)),
         row_of_kind=remembered(lambda vm: rows.row(vm, asked.judge)),
-        row_of_class=remembered(rows.row_of_class),
+        row_of_class=rows.class_rows,
     )
 
 
@@ -88,8 +88,6 @@ def _rows(
     inventory: Inventory,
     cluster: ClusterName,
     hosts: Sequence[Host],
-    *,
-    is_kept: bool,
     asked: Asked,
 ) -> _LiveRows:
     vms = [vm for host in hosts for vm in inventory.vms_on(host.name)]
@@ -101,7 +99,6 @@ def _rows(
         hosts=hosts,
         vms=vms,
         moving=frozenset((vm.id, vm.host) for vm in asked.vms),
-        has_classes=is_kept or not asked.vms or any(vm.policy.ha for vm in vms),
         bonds=sorted(found.values(), key=lambda bond: (bond.name, sorted(bond.members))),
     )
 
@@ -116,7 +113,10 @@ def _live_hosts(
         names=tuple(host.name for host in hosts),
         clusters=np.zeros(len(hosts), dtype=np.int64),
         is_open=np.array(
-            [host.mode is HostMode.AVAILABLE and host.is_connected for host in hosts],
+            [
+                host.mode is HostMode.AVAILABLE and host.is_connected and not host.kept_empty_by
+                for host in hosts
+            ],
             dtype=np.bool_,
         ),
         memory_mib=ints(one.memory_mib for one in limits),
@@ -167,11 +167,11 @@ def _live_vms(rows: _LiveRows, asked: Asked) -> Vms:
         ),
         memory_mib=ints(vm.memory_mib for vm in vms),
         vcpus=ints(vm.vcpus for vm in vms),
-        sends_mib=ints(_known(vm.memory_used_mib, vm.memory_mib) for vm in vms),
-        dirty_mib_s=np.array([vm.dirty_mib_s or 0.0 for vm in vms], dtype=np.float64),
-        working_set_mib=np.array(
-            [_known(vm.working_set_mib, vm.memory_mib) for vm in vms], dtype=np.float64
-        ),
+        # Not what was measured, which is another thing a second later: between equal hosts that
+        # would decide, and a plan that was approved would not be made again.
+        sends_mib=ints(vm.memory_mib for vm in vms),
+        dirty_mib_s=np.zeros(len(vms), dtype=np.float64),
+        working_set_mib=np.zeros(len(vms), dtype=np.float64),
         priority=ints(vm.policy.availability_priority for vm in vms),
         ha=np.array([vm.policy.ha for vm in vms], dtype=np.bool_),
         on_maintenance=[vm.policy.on_maintenance for vm in vms],
@@ -196,15 +196,13 @@ def _may_move(vm: Vm) -> bool:
 @dataclass(frozen=True, kw_only=True)
 class _LiveRows:
     """Makes the rows of live VMs. `bonds`: all of the cluster, in an order that repeats; `moving`:
-    those asked for, as (VM, host); `has_classes`: somebody may ask what the loss of a host means,
-    so that every VM needs a class and not only those asked for."""
+    those asked for, as (VM, host)."""
 
     inventory: Inventory
     hosts: Sequence[Host]
     vms: Sequence[Vm]
     bonds: Sequence[Bond]
     moving: frozenset[tuple[VmId, HostName]]
-    has_classes: bool
     _firsts: list[int] = field(default_factory=list)
 
     @cached_property
@@ -214,14 +212,11 @@ class _LiveRows:
 
     @cached_property
     def classes(self) -> IntArray:
-        """The class of each VM, as a number; -1 where nobody needs one."""
+        """The class of each VM, as a number."""
         odd = {vm for _, vm in self.inventory.misfits}
         found: dict[object, int] = {}
         numbers = []
         for place, vm in enumerate(self.vms):
-            if not (self.has_classes or (vm.id, vm.host) in self.moving):
-                numbers.append(-1)
-                continue
             allowed = tuple(bond.hosts for bond in self._host_bonds.get(vm.id, ()))
             traits = traits_of_vm(vm, self.inventory)
             key = (traits, allowed, vm.id if vm.id in odd else "")
@@ -236,7 +231,7 @@ class _LiveRows:
         that is off is not moved: it starts where it is."""
         vm = self.vms[place]
         if vm.is_active:
-            row = self.row_of_class(int(self.classes[place])).copy()
+            row = self.class_rows(int(self.classes[place])).copy()
         else:
             row = np.zeros(len(self.hosts), dtype=np.int8)
         is_in_doubt = row == FREE
@@ -252,7 +247,9 @@ class _LiveRows:
     def _may_hinder(self, vm: Vm) -> BoolArray:
         """The hosts against which something may stand for this VM besides what the two are: most
         hosts of a large cluster need not be asked."""
-        if vm.huge_page_kib is not None or self.inventory.host(vm.host).probe is not None:
+        is_asked = not self.moving or (vm.id, vm.host) in self.moving
+        has_more = vm.huge_page_kib is not None or self.inventory.host(vm.host).probe is not None
+        if has_more or not is_asked:
             return np.ones(len(self.hosts), dtype=np.bool_)
         found = self._is_odd.copy()
         found[[*self._twins.get(vm.id, ()), *self._twins.get(vm.name, ())]] = True
@@ -286,7 +283,12 @@ class _LiveRows:
             dtype=np.bool_,
         )
 
-    def row_of_class(self, number: int) -> Row:
+    @cached_property
+    def class_rows(self) -> Callable[[int], Row]:
+        """The row of each class by its number, worked out once."""
+        return remembered(self._row_of_class)
+
+    def _row_of_class(self, number: int) -> Row:
         """What stands against the VMs of a class on each host, because of what both are."""
         vm = self.vms[self._firsts[number]]
         codes: dict[object, int] = {}
@@ -344,7 +346,3 @@ def _live_groups(
             is_hard=bond.is_hard,
             hosts=frozenset(host_at[name] for name in bond.hosts if name in host_at),
         )
-
-
-def _known(measured: int | None, otherwise: int) -> int:
-    return otherwise if measured is None else measured

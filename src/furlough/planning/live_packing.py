@@ -84,10 +84,11 @@ def _left(seating: Seating) -> list[tuple[int, ...]]:
 
 def _ranked(seating: Seating, item: int) -> tuple[HostName, ...]:
     """The host of an item, and those with room for one more such, the best first. Who belongs to
-    others retries where they went, or not at all."""
+    others retries where they went, or not at all; nor does who has to be apart from others, whose
+    own retries nobody knows."""
     names = seating.items.board.hosts.names
     first = int(seating.seats[item])
-    if len(seating.items.members[item]) > 1:
+    if len(seating.items.members[item]) > 1 or item in seating.items.apart:
         return (HostName(names[first]),)
     rises = seating.rises(item)
     order = np.argsort(rises, kind="stable")[: MOST_TARGETS + 1].tolist()

@@ -227,7 +227,8 @@ def _after_placement(one: Return, placement: Placement, home: HostName) -> Retur
     against = placement.refusals.get(one.away.vm)
     if not _comes(one) or against is None:
         return one
-    reasons = ", ".join(obstacle.message for obstacle in against[home])
+    found = ", ".join(obstacle.message for obstacle in against.get(home, ()))
+    reasons = found or "it is in another cluster now"
     return _stays(one.away, one.now_on, f"{home} cannot take it back: {reasons}")
 
 

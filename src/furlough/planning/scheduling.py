@@ -102,7 +102,7 @@ def schedule(jobs: Sequence[Job], sites: Sites, terms: Terms) -> Schedule:
         run.pass_time()
         run.begin_all()
     makespan_s = max((move.end_s for move in run.moves), default=0.0)
-    bound_s = round(_bound(jobs, sites, terms.stream_mib_s), 2)
+    bound_s = round(least_time_s(jobs, sites, terms.stream_mib_s), 2)
     eta, reasons = _eta(run, jobs, makespan_s, bound_s)
     return Schedule(
         moves=tuple(sorted(run.moves, key=lambda move: (move.start_s, move.vm))),
@@ -114,7 +114,7 @@ def schedule(jobs: Sequence[Job], sites: Sites, terms: Terms) -> Schedule:
     )
 
 
-def _bound(jobs: Sequence[Job], sites: Sites, stream_mib_s: float) -> float:
+def least_time_s(jobs: Sequence[Job], sites: Sites, stream_mib_s: float) -> float:
     """Memory over the busiest link, or the largest VM over one stream, and one set-up that nothing
     can hide."""
     if not jobs:

@@ -164,7 +164,6 @@ def test_f086_a_vm_that_appears_in_maintenance_is_told_at_once_and_forbids_power
     kept.wait_until(lambda: shown(kept)["guard"] == "raised", "the proof", timeout_s=90)
 
 
-@pytest.mark.lab
 def test_f053_a_host_that_reboots_in_maintenance_comes_back_empty_and_guarded(kept: Fleet) -> None:
     host = kept.lab.host("h1")
     boot = host.run("cat", "/proc/sys/kernel/random/boot_id")

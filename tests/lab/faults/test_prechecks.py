@@ -145,7 +145,6 @@ def test_a_group_waits_for_a_member_that_is_migrating(fleet: Fleet) -> None:
             fleet.check(fleet.furlough("vm", "set", vm, "--unset", "affinity_group"))
 
 
-@pytest.mark.lab
 def test_those_that_cannot_move_are_shut_down_by_consent_and_exactly_those_start_again(
     fleet: Fleet,
 ) -> None:

@@ -18,22 +18,34 @@ from furlough.core.looks import Job
 from furlough.drivers.libvirt import errors
 from furlough.drivers.libvirt.connection import HostLink
 from furlough.drivers.libvirt.inventory import read_job
+from furlough.errors import FurloughError
 from furlough.ports import Clock
 
 # Watched side by side; more of them wait for the next turn.
 _AT_ONCE = 32
 _POLL_S, _LATE_S = 0.1, 3.0
-# A start may wait for another job to end, up to 30 s.
-_CALL_S = 35.0
+# A start may wait for another job to end, up to 30 s; after one that did no more are begun.
+_CALL_S, _STARTING_S = 35.0, 4.0
+# Somebody waits for a plan: what is not measured by then is unknown.
+_WHOLE_S = 20.0
 
 
 async def measure(
     link: HostLink, host: HostName, vms: Sequence[VmId], within_s: int, clock: Clock
 ) -> Mapping[VmId, float]:
-    """MiB/s by VM, of those that could be watched. `Unreachable` where the host does not answer."""
+    """MiB/s by VM, of those that could be watched in time. `Unreachable` where the host does not
+    answer from the beginning."""
     found: dict[VmId, float] = {}
+    deadline = clock.monotonic() + _WHOLE_S
     for first in range(0, len(vms), _AT_ONCE):
-        found |= await _watch(link, host, vms[first : first + _AT_ONCE], within_s, clock)
+        try:
+            found |= await _watch(link, host, vms[first : first + _AT_ONCE], within_s, clock)
+        except FurloughError:
+            if not found:
+                raise
+            break
+        if clock.monotonic() + within_s > deadline:
+            break
     return found
 
 
@@ -44,9 +56,11 @@ async def _watch(
     short of nothing: beside a call that migrates, others were seen to wait for five seconds."""
     what = f"dirty rates on {host}"
     watched = await link.control(
-        lambda connection: start(connection, vms, within_s), what=what, within_s=_CALL_S
+        lambda connection: start(connection, vms, within_s, clock), what=what, within_s=_CALL_S
     )
-    await clock.sleep(within_s if watched else 0)
+    if not watched:
+        return {}
+    await clock.sleep(within_s)
     deadline = clock.monotonic() + _LATE_S
     while True:
         rates = await link.control(lambda connection: read(connection, watched), what=what)
@@ -55,10 +69,15 @@ async def _watch(
         await clock.sleep(_POLL_S)
 
 
-def start(connection: libvirt.virConnect, vms: Sequence[VmId], within_s: int) -> list[VmId]:
-    """Begin to watch these; those that are watched now."""
+def start(
+    connection: libvirt.virConnect, vms: Sequence[VmId], within_s: int, clock: Clock
+) -> list[VmId]:
+    """Begin to watch these, as many as can be begun in a few seconds; those watched now."""
     watched = []
+    deadline = clock.monotonic() + _STARTING_S
     for vm in vms:
+        if clock.monotonic() > deadline:
+            break
         try:
             domain = connection.lookupByUUIDString(vm)
             is_running = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
