@@ -23,8 +23,6 @@ from furlough.lab.lab import Lab
 from furlough.lab.processes import end
 from furlough.lab.site import Site
 
-pytestmark = pytest.mark.lab
-
 # --- it leaves nothing behind ---------------------------------------------------------------
 
 
@@ -55,6 +53,7 @@ def lose_everything(lab: Lab) -> None:
         shutil.rmtree(path)
 
 
+@pytest.mark.lab_fault
 @pytest.mark.parametrize(
     "damage",
     [
@@ -77,6 +76,7 @@ def test_down_leaves_nothing_of_a_damaged_lab(
     assert not demolish(site), "a second time there is nothing to do"
 
 
+@pytest.mark.lab
 def test_down_leaves_the_machine_as_it_was(
     site: Site, traces: Callable[[], set[str]], surroundings: Callable[[], set[str]]
 ) -> None:
@@ -96,6 +96,7 @@ construct({name!r}, Options(vms=2), has_daemon=False)
 """
 
 
+@pytest.mark.lab_fault
 @pytest.mark.parametrize("after_s", [0.2, 0.35, 0.5, 0.8, 2.0])
 def test_down_leaves_nothing_of_a_lab_whose_building_was_killed(
     site: Site,
@@ -113,6 +114,7 @@ def test_down_leaves_nothing_of_a_lab_whose_building_was_killed(
     assert surroundings() - before == set()
 
 
+@pytest.mark.lab
 def test_a_lab_that_cannot_be_finished_takes_itself_down(
     site: Site, traces: Callable[[], set[str]]
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_lab_that_cannot_be_finished_takes_itself_down(
     assert traces() == set()
 
 
+@pytest.mark.lab
 def test_down_never_follows_a_mount_somebody_made(site: Site, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("keep me")
@@ -163,6 +166,7 @@ def controller(site: Site, text: str) -> Controller:
     return Controller(site=site, program=(sys.executable, str(program)))
 
 
+@pytest.mark.lab
 def test_the_furlough_daemon_keeps_its_port_and_goes_down_with_the_lab(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_the_furlough_daemon_keeps_its_port_and_goes_down_with_the_lab(
     assert not context_path().exists()
 
 
+@pytest.mark.lab
 def test_the_context_of_another_daemon_stays(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +197,7 @@ def test_the_context_of_another_daemon_stays(
     assert context_path().exists()
 
 
+@pytest.mark.lab
 def test_up_starts_a_furlough_daemon_and_down_leaves_nothing_of_it(
     site: Site,
     traces: Callable[[], set[str]],
@@ -209,11 +215,13 @@ def test_up_starts_a_furlough_daemon_and_down_leaves_nothing_of_it(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.lab
 def test_a_furlough_daemon_that_ends_at_once_is_quoted(site: Site) -> None:
     with pytest.raises(Refused, match="It said: no such option"):
         controller(site, "raise SystemExit('no such option')").start()
 
 
+@pytest.mark.lab_fault
 def test_keepalive_is_what_libvirtd_runs_with(site: Site) -> None:
     options = Options(hosts=1, vms=0, keepalive=Keepalive(interval_s=1, count=3))
     lab = construct(site.name, options, has_daemon=False)
