@@ -22,6 +22,10 @@ def vm(daemon: Running, http: httpx2.Client) -> Iterator[str]:
     """A VM of h1, which says nothing of its own before and after."""
     which: str = http.get("/vms?host=h1").json()[0]["uuid"]
     yield which
+    # By the API first: what is changed behind the daemon's back it sees only at its next look.
+    own = http.get(f"/vms/{which}").json()["own_policy"]
+    if own:
+        assert patch(http, which, dict.fromkeys(own)).json()["own_policy"] == {}
     for machine in daemon.cluster.hosts.values():
         for copy in machine.copies.values():
             daemon.do(lambda copy=copy: setattr(copy, "own_policy", ()))  # type: ignore[misc]
