@@ -131,6 +131,8 @@ def test_what_stays_what_breaks_and_what_the_reserve_lacks_is_printed(
     assert "stays stays: its policy for maintenance says leave" in shown
     assert "Not held: affinity group web (w1, w2)" in shown
     assert "were lost too, no room for" in shown
+    verified = alone("plan", "--inventory", str(path), "--host", "h1", "--verify").out
+    assert "all limits and rules (not the reserve, N+1) are kept." in verified
 
 
 def test_a_rolling_plan_is_a_table_of_waves_or_json(alone: Furlough, file: Path) -> None:

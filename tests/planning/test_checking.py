@@ -202,6 +202,11 @@ def test_vms_that_belong_together_may_travel_apart_but_not_end_apart() -> None:
     _only(violations(document, apart, LEAVING_H1), "group web", "h2, h3")
 
 
+def test_a_group_of_which_the_plan_says_that_one_stays_is_not_torn_unseen() -> None:
+    document = _document([_vm(V1, affinity_groups=["web"]), _vm(V2, affinity_groups=["web"])])
+    assert violations(document, [_move(V1)], replace(LEAVING_H1, staying=frozenset({V2}))) == []
+
+
 def test_vms_that_were_apart_before_are_not_the_plans_fault() -> None:
     document = _document([_vm(V1, affinity_groups=["web"]), _vm(V2, "h3", affinity_groups=["web"])])
     assert violations(document, [_move()], LEAVING_H1) == []

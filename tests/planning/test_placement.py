@@ -178,6 +178,18 @@ def test_nobody_whose_host_stays_is_moved_and_those_who_could_make_room_are_name
     placement = place(inventory.vms_on(H1), targets, inventory, leaving=[H1])
     assert placement.targets == {}
     assert placement.helpers == {vm_id(9): H3}
+    assert placement.helped == {vm_id(1)}
+
+
+def test_who_could_make_room_is_no_advice_for_those_whom_it_does_not_help() -> None:
+    """One more fits nowhere because of its network, whoever moves."""
+    targets = [a_host(H2, memory_mib=10_000), a_host(H3, memory_mib=4000)]
+    movers = [a_vm(1, memory_mib=8000), a_vm(2, networks=["dmz"])]
+    residents = [a_vm(9, host=H2, memory_mib=2500)]
+    inventory = an_inventory([*movers, *residents], hosts=[a_host(H1), *targets])
+    placement = place(movers, targets, inventory, leaving=[H1])
+    assert set(placement.refusals) == {vm_id(1), vm_id(2)}
+    assert placement.helped == {vm_id(1)}
 
 
 def test_who_could_make_room_is_judged_by_what_it_is_itself() -> None:

@@ -7,7 +7,8 @@ gets what is left, maybe nothing, until somebody before it is done.
                          (as long as the last part) ─► finish (no bytes)
 
 A held handover adds the time in which the source's end is awaited, to the pause and to the whole.
-It serves to put moves in order; how long they take where nobody has priority yet is `forecast`'s.
+Orders of all plans come from it, and the times of plans from files. How long the moves of live
+plans take, where nobody enforces priorities yet, is told by `core/forecast`.
 """
 
 from __future__ import annotations

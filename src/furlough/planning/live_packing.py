@@ -39,9 +39,11 @@ def packed(
     board = board_of_live(inventory, cluster, reservations, asked)
     seating, gaps = _seated(board, request, _STAYING)
     helpers: Mapping[VmId, HostName] = {}
+    helped: set[tuple[int, ...]] = set()
     if request.leaving and _left(seating):
         more, _ = _seated(board, request, _ASKING_OTHERS)
         helpers = _helpers(seating, more)
+        helped = set(_left(seating)) - set(_left(more)) if helpers else set()
     packing = packing_of(seating, _movers(board, request), gaps)
     return Answer(
         targets={
@@ -53,6 +55,7 @@ def packed(
         },
         units=[[_vm_id(board, vm) for vm in unit] for unit in _left(seating)],
         helpers=helpers,
+        helped=frozenset(_vm_id(board, vm) for unit in helped for vm in unit),
         broken=_broken(packing),
         gaps={_host(board, gap.lost): _vm_ids(board, gap) for gap in gaps},
     )

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 
 from furlough.core.estimate import NO_TIME, Range, link_mib_s, memory_to_send, side_by_side
 from furlough.core.ids import HostName
-from furlough.core.inventory import Inventory, Vm
+from furlough.core.inventory import Inventory
 from furlough.core.plan import Method, PlannedStep, numbered
 from furlough.core.policy import Order
 from furlough.planning.handover import job_of
 from furlough.planning.link_model import Job
-from furlough.planning.moving_time import moving_time
+from furlough.planning.moving_time import moving_time, vm_of
 from furlough.planning.scheduling import (
     Schedule,
     Sites,
@@ -113,7 +113,7 @@ def _schedule(
     )
     limits = inventory.cluster_of(hosts[0]).policy.limits
     in_use = [
-        replace(job, sends_mib=float(memory_to_send(_vm_of(step, inventory))))
+        replace(job, sends_mib=float(memory_to_send(vm_of(step, inventory))))
         for job, step in zip(jobs, moves, strict=True)
     ]
     least_s = round(least_time_s(in_use, sites, math.inf), 2)
@@ -124,13 +124,9 @@ def _job(
     place: int, step: PlannedStep, number_of: Mapping[HostName, int], inventory: Inventory
 ) -> Job:
     source = step.source or step.host
-    vm = _vm_of(step, inventory)
+    vm = vm_of(step, inventory)
     job = job_of(vm, number_of[source], number_of[step.targets[0]], inventory)
     return replace(job, vm=place)
-
-
-def _vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
-    return next(vm for vm in inventory.vms_on(step.source or step.host) if vm.id == step.vm)
 
 
 def _power_times(

@@ -86,7 +86,7 @@ def _courses(steps: Sequence[PlannedStep], inventory: Inventory, mood: _Mood) ->
 
 
 def _move(step: PlannedStep, inventory: Inventory, mood: _Mood) -> Move:
-    vm, (source, target) = _vm_of(step, inventory), _ends(step)
+    vm, (source, target) = vm_of(step, inventory), _ends(step)
     here, there = inventory.host(source), inventory.host(target)
     nominal, memory = rate_mib_s(here, there), float(memory_to_send(vm))
     memory = max(mood.least_memory * memory, memory - mood.own_mib)
@@ -113,7 +113,8 @@ def _working_set(vm: Vm, mood: _Mood) -> float:
     return (vm.dirty_mib_s or 0.0) if mood.is_repeating else vm.memory_mib
 
 
-def _vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
+def vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
+    """The VM of a step that moves one, as it is on the host that it leaves."""
     return next(vm for vm in inventory.vms_on(_ends(step)[0]) if vm.id == step.vm)
 
 
@@ -139,7 +140,7 @@ def _timed(step: PlannedStep, course: Course) -> PlannedStep:
 
 def _reasons(steps: Sequence[PlannedStep], inventory: Inventory) -> Iterable[str]:
     yield from _about_links(steps, inventory)
-    yield from _about_guests([_vm_of(step, inventory) for step in steps], inventory)
+    yield from _about_guests([vm_of(step, inventory) for step in steps], inventory)
 
 
 def _about_links(steps: Sequence[PlannedStep], inventory: Inventory) -> Iterable[str]:

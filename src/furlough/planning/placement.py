@@ -27,13 +27,14 @@ from furlough.planning.refusals import Afterwards, Against
 class Placement:
     """`targets`: per placed VM its hosts, the chosen one first, then those a retry may take.
     `refusals`: per VM that fits nowhere, the obstacles on every host that was tried. `helpers`:
-    who of the hosts that stay would have to move where for more to fit. `broken`: per soft rule
-    that had to give, the VMs concerned. `gaps`: per host that must not be lost afterwards, the VMs
-    that would find no room then."""
+    who of the hosts that stay would have to move where for those `helped` to fit. `broken`: per
+    soft rule that had to give, the VMs concerned. `gaps`: per host that must not be
+    lost afterwards, the VMs that would find no room then."""
 
     targets: Mapping[VmId, tuple[HostName, ...]]
     refusals: Mapping[VmId, Against]
     helpers: Mapping[VmId, HostName] = field(default_factory=dict)
+    helped: frozenset[VmId] = frozenset()
     broken: Mapping[str, tuple[VmId, ...]] = field(default_factory=dict)
     gaps: Mapping[HostName, tuple[VmId, ...]] = field(default_factory=dict)
 
@@ -77,6 +78,7 @@ def _in_cluster(
         targets=answer.targets,
         refusals=_refusals(answer, request, inventory, reservations) if answer.units else {},
         helpers=answer.helpers,
+        helped=answer.helped,
         broken=answer.broken,
         gaps=answer.gaps,
     )
@@ -87,6 +89,7 @@ def _joined(one: Placement, other: Placement) -> Placement:
         targets={**one.targets, **other.targets},
         refusals={**one.refusals, **other.refusals},
         helpers={**one.helpers, **other.helpers},
+        helped=one.helped | other.helped,
         broken={**one.broken, **other.broken},
         gaps={**one.gaps, **other.gaps},
     )

@@ -25,11 +25,13 @@ class Request:
 class Answer:
     """`targets`: per VM its hosts, the chosen one first, then those a retry may take; `units`: who
     fits nowhere, those together that have to be; `helpers`: VMs of hosts that stay, with the host
-    to which each would have to move for more to fit; `broken`: per soft rule that gave, the VMs;
-    `gaps`: per host that must not be lost, the VMs that would find no room."""
+    to which each would have to move for more to fit, and `helped` who would fit then; `broken`: per
+    soft rule that gave, the VMs; `gaps`: per host that must not be lost, the VMs that would find
+    no room."""
 
     targets: Mapping[VmId, tuple[HostName, ...]]
     units: Sequence[Sequence[VmId]]
     helpers: Mapping[VmId, HostName]
+    helped: frozenset[VmId]
     broken: Mapping[str, tuple[VmId, ...]]
     gaps: Mapping[HostName, tuple[VmId, ...]]

@@ -147,7 +147,8 @@ def _check_targets(case: Case) -> Iterator[Finding]:
         if against is not None:
             code = _code_for(against.values())
             found = _obstructed(case, vm, code, f"fits on no host: {reasons(against)}")
-            yield replace(found, remedy=f"{found.remedy}{_making_room(case)}")
+            advice = _making_room(case) if vm.id in case.placement.helped else ""
+            yield replace(found, remedy=f"{found.remedy}{advice}")
     for rule, vms in case.placement.broken.items():
         for vm in case.live_movers:
             if vm.id in vms:
