@@ -338,3 +338,14 @@ def test_who_could_make_room_is_named_and_not_moved() -> None:
 def test_nobody_is_named_where_nobody_could_make_room() -> None:
     (found,) = _found(_crowded(1000), "vm.no_room")
     assert "make room" not in found.remedy
+
+
+def test_many_who_would_have_to_move_are_no_advice() -> None:
+    hosts = [a_host(H1), a_host(H2, memory_mib=8000), a_host(H3, memory_mib=4000)]
+    small = [a_vm(n, host=H2, memory_mib=500) for n in range(2, 7)]
+    inventory = an_inventory(
+        [a_vm(1, memory_mib=8000), *small], hosts=hosts, clusters=[a_cluster(memory_ceiling=1.0)]
+    )
+    assert len(assess(inventory, [H1], EnterOptions()).placement.helpers) == len(small)
+    (found,) = _found(inventory, "vm.no_room")
+    assert "make room" not in found.remedy
