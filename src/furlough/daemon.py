@@ -131,7 +131,7 @@ async def _serve(
             site=Commands(settings.probes.storage, settings.probes.backup),
         )
         if settings.enrolment:
-            await controller.service.apply(enrolment_of(settings.enrolment))
+            await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
         app = create_app(controller.service, token)
         server = _Server(
             uvicorn.Config(

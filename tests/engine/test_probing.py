@@ -152,7 +152,7 @@ async def test_what_a_cluster_says_of_its_vms_holds_for_those_that_say_nothing(
     changed = Cluster(
         name=cluster.name, policy=cluster.policy, vm_defaults=(("on_maintenance", "leave"),)
     )
-    await stage.service.apply(Enrolment(clusters=[changed]))
+    await stage.service.enrolling.apply(Enrolment(clusters=[changed]))
     policy = (await stage.service.inventory()).vm(vm_id(1)).policy
     assert policy.on_maintenance is OnMaintenance.LEAVE
     assert [one.subject for one in _of(await _report(stage), "vm.leave")] == [f"vm1 ({vm_id(1)})"]

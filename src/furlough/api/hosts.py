@@ -60,7 +60,7 @@ async def show_log(
 async def add_host(body: HostBody, service: TheService, _caller: Caller) -> HostView:
     """Enrol a host; `409` where there is one of this name."""
     one = body.to_core()
-    await service.add(Enrolment(hosts=[one]))
+    await service.enrolling.add(Enrolment(hosts=[one]))
     inventory = await service.inventory()
     return host_view(inventory.host(one.name), inventory)
 
@@ -72,7 +72,7 @@ async def set_host(
     """Change what is named, keep the rest."""
     known = (await service.enrolment()).host(parse_host_name(host))
     one = merged(HostBody, host_body(known), changes).to_core()
-    await service.apply(Enrolment(hosts=[one]))
+    await service.enrolling.apply(Enrolment(hosts=[one]))
     inventory = await service.inventory()
     return host_view(inventory.host(one.name), inventory)
 
@@ -80,7 +80,7 @@ async def set_host(
 @router.delete("/{host}", status_code=204)
 async def remove_host(host: str, service: TheService, _caller: Caller) -> Response:
     """Forget a host that has no work."""
-    await service.remove_host(parse_host_name(host))
+    await service.enrolling.remove_host(parse_host_name(host))
     return Response(status_code=204)
 
 

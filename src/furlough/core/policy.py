@@ -53,6 +53,40 @@ class Order(StrEnum):
     MEMORY = "memory"
 
 
+class Scope(StrEnum):
+    """What must be gone: `running`: no VM may run on the host. `all`: powered-off VMs leave too,
+    but those that no other host takes and those whose policy says leave; each is named."""
+
+    RUNNING = "running"
+    ALL = "all"
+
+
+class Automation(StrEnum):
+    """Who moves what must be gone: we; we, once the plan or single steps are approved; people."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+    OFF = "off"
+
+
+class OnFailure(StrEnum):
+    """What follows when a VM cannot leave: `wait` for changed facts or a person, `stop` and stay
+    cordoned, or `put_back` those that have moved, by a plan of its own."""
+
+    WAIT = "wait"
+    STOP = "stop"
+    PUT_BACK = "put_back"
+
+
+class StorageMode(StrEnum):
+    """What becomes of local disks: those of VMs that keep running move along
+    (`keep_accessible`); every volume leaves; none does."""
+
+    KEEP_ACCESSIBLE = "keep_accessible"
+    EVACUATE_ALL = "evacuate_all"
+    NONE = "none"
+
+
 class CancelMode(StrEnum):
     """What happens to migrations in flight: `stop` aborts them, `finish` lets them end."""
 
@@ -73,7 +107,8 @@ class EnterOptions:
     """How to enter maintenance. `timeout_s` of 0 or less: no timeout, None: the default one; no
     targets: any host. `shut_down`: VMs that may be shut down where they cannot move live;
     `override`: codes of blockers that the operator accepts, which takes a `reason`; `strict`:
-    codes that are blockers for whoever asks, whatever they are usually; `order`: of the moves."""
+    codes that are blockers for whoever asks, whatever they are usually; `order`: of the moves;
+    `wait`: false only with `automation` off: the operation ends once the host is guarded."""
 
     timeout_s: float | None = None
     target_hosts: tuple[HostName, ...] = ()
@@ -81,6 +116,11 @@ class EnterOptions:
     override: tuple[str, ...] = ()
     strict: tuple[str, ...] = ()
     order: Order = Order.SCHEDULE
+    scope: Scope = Scope.RUNNING
+    automation: Automation = Automation.AUTOMATIC
+    on_failure: OnFailure = OnFailure.STOP
+    storage: StorageMode = StorageMode.KEEP_ACCESSIBLE
+    wait: bool = True
     reason: str = ""
     ticket: str = ""
     purpose: str = ""

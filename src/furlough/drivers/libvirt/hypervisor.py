@@ -34,6 +34,7 @@ from furlough.drivers.libvirt import (
 )
 from furlough.drivers.libvirt.connection import HostLink
 from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of
+from furlough.drivers.libvirt.site import Site
 from furlough.errors import FurloughError, NotFound, Refused, Unreachable
 from furlough.ports import (
     Clock,
@@ -59,35 +60,6 @@ _SAVE_S = 3600.0
 _STATISTICS_TRIES, _STATISTICS_PAUSE_S = 20, 0.01
 
 
-class _Site:
-    """One enrolled host: the way to its daemon, to its furlough-host, and what we remember."""
-
-    def __init__(self, host: EnrolledHost, link: HostLink, ssh_config: Path | None) -> None:
-        self.host = host
-        self.link = link
-        self.program = HostProgram(host, ssh_config)
-        # Sessions of their own for acts on VMs and for errands about the host: both may take long.
-        self.acts = HostProgram(host, ssh_config)
-        self.errands = HostProgram(host, ssh_config)
-        self.cpu_models: frozenset[str] | None = None
-        self.comparison = cpus.Comparison()
-        self.requests = guests.Requests()
-        # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
-        self.stopped_at: dict[str, float] = {}
-        self.completed: dict[str, Mapping[str, Any]] = {}
-
-    def close(self) -> None:
-        """Let go of the host."""
-        self.link.close()
-        for program in self.programs:
-            program.close()
-
-    @property
-    def programs(self) -> tuple[HostProgram, ...]:
-        """All sessions with its furlough-host."""
-        return (self.program, self.acts, self.errands)
-
-
 class LibvirtHypervisor:
     """Implements `ports.Hypervisor`. `ssh_config`: a file that ssh reads on the way to
     furlough-host, instead of the user's own."""
@@ -95,7 +67,7 @@ class LibvirtHypervisor:
     def __init__(self, clock: Clock, ssh_config: Path | None = None) -> None:
         self._clock = clock
         self._ssh_config = ssh_config
-        self._sites: dict[HostName, _Site] = {}
+        self._sites: dict[HostName, Site] = {}
         self._datastores: list[EnrolledDatastore] = []
         self._hints: asyncio.Queue[Hint] = asyncio.Queue(_MOST_HINTS)
         self._loop = asyncio.get_running_loop()
@@ -112,7 +84,7 @@ class LibvirtHypervisor:
             else:
                 self._sites[name] = self._site_of(host)
 
-    def _site_of(self, host: EnrolledHost) -> _Site:
+    def _site_of(self, host: EnrolledHost) -> Site:
         def on_domain(vm: str, event: int, detail: int) -> None:
             self._in_loop(self._note_event, host.name, vm, event, detail)
 
@@ -120,7 +92,7 @@ class LibvirtHypervisor:
             self._in_loop(self._note_job, host.name, vm, stats)
 
         link = HostLink(host.name, addresses.control_uri(host), on_domain, on_job)
-        return _Site(host, link, self._ssh_config)
+        return Site(host, link, self._ssh_config)
 
     async def close(self) -> None:
         sites, self._sites = list(self._sites.values()), {}
@@ -300,7 +272,7 @@ class LibvirtHypervisor:
             source.completed.pop(order.vm, None), source.stopped_at.pop(order.vm, None), notes
         )
 
-    async def _wait_for_statistics(self, site: _Site, vm: VmId) -> None:
+    async def _wait_for_statistics(self, site: Site, vm: VmId) -> None:
         """The job's statistics come as an event, perhaps a moment after the call has returned. The
         VM runs, so that moment costs nothing; a held handover does not wait for it."""
         for _ in range(_STATISTICS_TRIES):
@@ -403,13 +375,13 @@ class LibvirtHypervisor:
 
     # --- shorthands ------------------------------------------------------------------------------
 
-    def _site(self, host: HostName) -> _Site:
+    def _site(self, host: HostName) -> Site:
         site = self._sites.get(host)
         if site is None:
             raise NotFound("host.unknown", f"There is no host {host!r}.")
         return site
 
-    def _stores_of(self, site: _Site) -> list[EnrolledDatastore]:
+    def _stores_of(self, site: Site) -> list[EnrolledDatastore]:
         return [one for one in self._datastores if one.cluster == site.host.cluster]
 
     async def _on_vm(
@@ -447,7 +419,7 @@ class LibvirtHypervisor:
             raise Unreachable("hypervisor.lost", message) from error
 
 
-async def _cpu_models(site: _Site) -> frozenset[str]:
+async def _cpu_models(site: Site) -> frozenset[str]:
     """Asked for once: it takes long."""
     if site.cpu_models is None:
         site.cpu_models = await site.link.control(

@@ -1,0 +1,6 @@
+"""The use cases: what API, facades and pages call, and nothing below."""
+
+from furlough.service.door import Service
+from furlough.service.intake import Request, with_hash
+
+__all__ = ["Request", "Service", "with_hash"]
