@@ -97,6 +97,10 @@ HrollerRules = Annotated[
     bool,
     typer.Option("--hroller-rules", help="With --rolling: hosts filled to the brim, and no N+1."),
 ]
+Polish = Annotated[
+    bool,
+    typer.Option("--polish", help="With --inventory: search more, exactly (needs OR-tools)."),
+]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Have the plan checked by a checker of its own.")
 ]
@@ -263,6 +267,7 @@ def plan(
     rolling: Rolling = None,
     width: Width = 1,
     hroller_rules: HrollerRules = False,
+    polish: Polish = False,
     verify: Verify = False,
     html: Page = None,
     json: Json = False,
@@ -290,6 +295,7 @@ def plan(
             hosts=tuple(every_host),
             targets=tuple(target_host or []),
             order=order,
+            polish=polish,
             verify=verify,
             json=json,
             html=html,
@@ -297,6 +303,8 @@ def plan(
         sys.exit(planning.plan_offline(request))
     if host:
         raise typer.BadParameter("--host takes --inventory FILE; live hosts are named alone.")
+    if polish:
+        raise typer.BadParameter("--polish takes --inventory FILE.")
     from furlough.cli.live_plan import plan_live
 
     options = _enter_options(target_host, shut_down, override, strict, reason)
