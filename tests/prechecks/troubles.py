@@ -132,6 +132,12 @@ TROUBLES: Mapping[str, Trouble] = {
             hosts=[a_host(H1), a_host(H2)],
             clusters=[a_cluster(reserve=Reserve.N_PLUS_1)],
         ),
+        "cluster.rule_unknown": an_inventory(
+            [a_vm(1)],
+            clusters=[
+                a_cluster(rules=[Rule(name="r", kind=RuleKind.AFFINITY, vms=("vm1", "gone"))])
+            ],
+        ),
         "cluster.storage_repair": probed(a_probe(repairs=["md0 is rebuilding"])),
         "probe.failed": probed(a_probe(troubles=["no /proc/mdstat"])),
         "host.silent": with_hosts(a_host(H1, silent_because="off")),

@@ -57,6 +57,12 @@ CLUSTER_CODES: Mapping[str, Kind] = {
         "warning where the reserve is none).",
         remedy="Free memory in the cluster, add a host, or accept the risk for this time.",
     ),
+    "cluster.rule_unknown": Kind(
+        severity=Severity.WARNING,
+        meaning="A rule of the cluster, or a VM's host affinity, names a VM or a host that is not "
+        "there: it is held for the others alone.",
+        remedy="Correct the name there, or take it out.",
+    ),
     "cluster.storage_repair": Kind(
         severity=_BLOCKER,
         meaning="Storage of the cluster is being repaired: an array is rebuilding on a host, or "

@@ -41,6 +41,7 @@ class Measuring:
         self._hypervisor = hypervisor
         self._clock = clock
         self._known: dict[VmId, Writing] = {}
+        self._turns: dict[HostName, asyncio.Lock] = {}
 
     def as_measured(self, vm: Vm, now: datetime) -> Vm:
         """The VM with what was measured of it, as long as that holds."""
@@ -52,13 +53,20 @@ class Measuring:
         self._known = {vm: one for vm, one in self._known.items() if one.holds(now)}
         async with asyncio.TaskGroup() as tasks:
             for name in hosts:
-                wanted = [
-                    vm
-                    for vm in inventory.vms_on(name)
-                    if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
-                ]
-                if wanted and inventory.host(name).is_connected:
-                    tasks.create_task(self._measure(name, wanted, inventory))
+                if inventory.host(name).is_connected:
+                    tasks.create_task(self._survey_host(name, inventory))
+
+    async def _survey_host(self, host: HostName, inventory: Inventory) -> None:
+        """One at a time: whoever comes second finds what the first has measured."""
+        async with self._turns.setdefault(host, asyncio.Lock()):
+            now = self._clock.now()
+            wanted = [
+                vm
+                for vm in inventory.vms_on(host)
+                if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
+            ]
+            if wanted:
+                await self._measure(host, wanted, inventory)
 
     def _holds_a_while(self, vm: VmId, now: datetime) -> bool:
         """Whether what is known of a VM will still hold when the plan is made."""

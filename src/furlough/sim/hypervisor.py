@@ -42,6 +42,7 @@ class SimHypervisor:
         self._cluster = cluster
         self._faults = faults or Faults(random=Random(0))  # noqa: S311  # faults, not secrets
         self._timing = timing or Timing()
+        self._being_watched: set[VmId] = set()
 
     async def enrol(self, enrolment: Enrolment) -> None:
         """The simulated hosts are those that are there."""
@@ -78,8 +79,22 @@ class SimHypervisor:
         self, host: HostName, vms: Sequence[VmId], within_s: int
     ) -> Mapping[VmId, float]:
         machine = self._cluster.check_answers(host)
-        watched = [copy for vm in vms if (copy := machine.copies.get(vm)) and _is_watchable(copy)]
-        await self._cluster.clock.sleep(within_s)
+        # As with QEMU: who is being watched already is not watched a second time.
+        watched = [
+            copy
+            for vm in vms
+            if (copy := machine.copies.get(vm))
+            and _is_watchable(copy)
+            and vm not in self._being_watched
+        ]
+        if not watched:
+            return {}
+        mine = {copy.vm.id for copy in watched}
+        self._being_watched |= mine
+        try:
+            await self._cluster.clock.sleep(within_s)
+        finally:
+            self._being_watched -= mine
         self._cluster.check_answers(host)
         return {
             copy.vm.id: rewritten_mib_s(copy.vm, within_s)
