@@ -125,6 +125,17 @@ class MigrationOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ColdOrder:
+    """One VM that is off, and that is to be defined on another host as it is on this one."""
+
+    vm: VmId
+    source: HostName
+    target: HostName
+    operation: OperationId
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MigrationReport:
     """What the hypervisor said of a migration that it calls done.
 
@@ -200,6 +211,15 @@ class Hypervisor(Protocol):
 
     async def migrate_live(self, order: MigrationOrder) -> MigrationReport:
         """Returns when the hypervisor calls it over. It goes on if this call is given up."""
+
+    async def copy_state(self, order: ColdOrder) -> Sequence[str]:
+        """Copy what a VM that is off keeps on its host beside its definition (UEFI variables, the
+        state of its TPM): whole or not at all, durable when it returns. Twice is harmless. Returns
+        what was copied, in words, with its checksum."""
+
+    async def copy_definition(self, order: ColdOrder) -> None:
+        """Define a VM on the target as it is defined on the source, where it stays defined. Twice
+        is harmless; it does not start anything, and sets no autostart."""
 
     async def progress(self, host: HostName, vm: VmId) -> Progress | None:
         """How far the migration out of this host is; None where there is none."""

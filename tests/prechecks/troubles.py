@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from furlough.core.affinity import Rule, RuleKind
 from furlough.core.ids import VmId
 from furlough.core.inventory import Disk, DiskKind, Host, Inventory, Proof, Vm
-from furlough.core.policy import EnterOptions, Reserve
+from furlough.core.policy import EnterOptions, Reserve, Scope
 from furlough.core.probe import Link, Probe, Reach
 from furlough.core.states import HostMode, Power
 from furlough.core.vm_policy import OnMaintenance, VmPolicy
@@ -195,7 +195,9 @@ TROUBLES: Mapping[str, Trouble] = {
         "vm.policy": leaving(replace(a_vm(1), policy_troubles=("ha cannot be 'maybe'.",))),
         "vm.leave": leaving(wishing(OnMaintenance.LEAVE)),
         "vm.ask": leaving(wishing(OnMaintenance.ASK)),
-        "vm.cold": leaving(wishing(OnMaintenance.COLD, _DEVICE)),
+        "vm.cold": leaving(
+            wishing(OnMaintenance.COLD, replace(a_vm(1), hindrances=("a transient disk",)))
+        ),
         "vm.ha_shut_down": leaving(
             replace(_DEVICE, policy=VmPolicy(on_maintenance=OnMaintenance.SHUT_DOWN, ha=True))
         ),
@@ -203,6 +205,11 @@ TROUBLES: Mapping[str, Trouble] = {
         "vm.group_busy": _busy_mate(),
         "vm.group_split": leaving(grouped(1), wishing(OnMaintenance.LEAVE, grouped(2))),
     }.items()
+} | {
+    "vm.off_stays": Trouble(
+        inventory=leaving(replace(a_vm(1, power=Power.SHUT_OFF), snapshots=1)),
+        options=EnterOptions(scope=Scope.ALL),
+    ),
 }
 
 

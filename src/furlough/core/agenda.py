@@ -21,7 +21,7 @@ CLOSING_WAVE = 10
 _PENDING, _STARTED = StepState.PENDING, StepState.STARTED
 # What takes a VM off its host by stopping it; what brings one back, and how that ends.
 _STOPS = frozenset({Method.SHUT_DOWN, Method.SUSPEND})
-_RETURNS = frozenset({Method.LIVE, Method.START, Method.INSERT})
+_RETURNS = frozenset({Method.LIVE, Method.COLD, Method.START, Method.INSERT})
 _COME_HOME = frozenset({Outcome.MOVED, Outcome.STARTED})
 
 
@@ -168,9 +168,14 @@ def _forbids(failed: Step, step: Step) -> bool:
         return False
     if step.planned.wave >= CLOSING_WAVE:
         return failed.planned.wave >= CLOSING_WAVE
-    if step.method is Method.CONFIRM_EMPTY or step.method in _STOPS:
+    if step.method is Method.CONFIRM_EMPTY or step.method in _STOPS or _leaves_cold(step):
         return True
     return failed.method is Method.RAISE_GUARD
+
+
+def _leaves_cold(step: Step) -> bool:
+    """Whether it takes a VM cold off the host that is to be emptied, and not home to it."""
+    return step.method is Method.COLD and step.planned.source == step.planned.host
 
 
 # --- endings -----------------------------------------------------------------------------------

@@ -47,6 +47,12 @@ class Act(StrEnum):
     POWER_OFF_HOST = "power_off_host"
     POWER_OFF = "power_off"
     SAVE = "save"
+    COPY_STATE = "copy_state"
+    DEFINE_TARGET = "define_target"
+    START_TARGET = "start_target"
+    GIVE_UP = "give_up"
+    DEFINE_SOURCE = "define_source"
+    START_SOURCE = "start_source"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,4 +164,4 @@ def _power_time(steps: Sequence[Step]) -> Range:
     )
 
 
-_POWER = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
+_POWER = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START, Method.COLD})

@@ -37,7 +37,7 @@ class OperationKind(StrEnum):
 
 class Method(StrEnum):
     """What a step does, or what is done with a VM. The first five concern a host, the others a
-    VM; `cold` and `leave` are dispositions that no step carries out."""
+    VM; `leave` is a disposition that no step carries out."""
 
     RAISE_GUARD = "raise_guard"
     CONFIRM_EMPTY = "confirm_empty"

@@ -64,6 +64,14 @@ REFUSALS: Mapping[str, RefusalClass] = {
     "vm.transient": RefusalClass(
         meaning="The VM has no definition: stopped, it would be gone.", delay_s=None
     ),
+    "vm.start_failed": RefusalClass(
+        meaning="The VM was moved cold and did not start on its target; it was brought home.",
+        delay_s=None,
+    ),
+    "vm.managed_save": RefusalClass(
+        meaning="The VM's memory was saved on its host; moved cold, it would lose that.",
+        delay_s=None,
+    ),
     "vm.left": RefusalClass(
         meaning="VMs are still on the host that are to be left as they are.", delay_s=None
     ),

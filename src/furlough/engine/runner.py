@@ -33,6 +33,7 @@ from furlough.core.operation import Outcome, Step
 from furlough.core.plan import Method
 from furlough.core.policy import Limits
 from furlough.core.states import OperationState, StepState
+from furlough.engine.cold_moving import COLD_STEPS
 from furlough.engine.guarding import HOST_STEPS
 from furlough.engine.host_power import HOST_POWER_STEPS
 from furlough.engine.ledger import Ledger, SteppedDown
@@ -317,6 +318,8 @@ class Runner:
     def _executor(self, step: Step) -> Executor:
         if step.method is Method.LIVE:
             return Migration(self._work, self._ledger, step.number)
+        if step.method in COLD_STEPS:
+            return COLD_STEPS[step.method](self._work, self._ledger, step.number)
         if step.method in HOST_STEPS:
             return HOST_STEPS[step.method](self._work, self._ledger, step.number)
         if step.method in HOST_POWER_STEPS:

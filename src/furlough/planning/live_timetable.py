@@ -32,7 +32,7 @@ from furlough.planning.scheduling import (
     schedule,
 )
 
-_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
+_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START, Method.COLD})
 _ENOUGH = 2**62
 
 

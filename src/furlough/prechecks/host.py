@@ -13,6 +13,7 @@ from furlough.prechecks.cases import Case, because, subject_of
 MOST_CLOCK_OFFSET_S = 1.0
 MOST_LATENCY_MS = 5.0
 _VMS_NAMED = 5
+_RUNS_ELSEWHERE = (Method.LIVE, Method.COLD)
 
 
 def _check_host_answers(case: Case) -> Iterator[Finding]:
@@ -81,7 +82,7 @@ def _running_afterwards(case: Case) -> Iterator[Vm]:
         if vm.host != case.host.name:
             if vm.is_active:
                 yield vm
-        elif vm.is_active and not vm.is_arriving and case.method_of(vm) is Method.LIVE:
+        elif vm.is_active and not vm.is_arriving and case.method_of(vm) in _RUNS_ELSEWHERE:
             yield vm
 
 

@@ -57,6 +57,8 @@ MOMENTS = (
     "power_off_host",
     "shut_down",
     "save",
+    "copy_state",
+    "copy_definition",
 )
 
 EFFECTS = tuple(name for name in MOMENTS if name not in ("accept", "append"))

@@ -111,7 +111,8 @@ class SimHost:
     `guard_trouble`: what stands against relying on it. `refusals`: VMs that its hypervisor would
     not run, and why; `lost_files`: paths at which there is nothing any more; `lost_datastores`:
     what of its storage it reaches no longer; `migration_ports`: how many incoming migrations its
-    daemon has ports for.
+    daemon has ports for; `vm_state`: what firmware and TPMs of VMs have written there;
+    `fails_starts`: its emulator ends at every start.
     """
 
     name: HostName
@@ -144,6 +145,8 @@ class SimHost:
     lost_files: set[str] = field(default_factory=set)
     lost_datastores: set[str] = field(default_factory=set)
     migration_ports: int = 64
+    vm_state: dict[VmId, str] = field(default_factory=dict)
+    fails_starts: bool = False
 
     @property
     def boot_id(self) -> str:
@@ -201,6 +204,8 @@ class SimCluster:
         defaults: dict[str, Any] = {"presence": Presence.RUNNING, "has_process": True}
         copy = Copy(vm=vm, **{**defaults, **traits})
         self.hosts[host].copies[vm.id] = copy
+        if vm.has_nvram or vm.has_tpm:
+            self.hosts[host].vm_state.setdefault(vm.id, f"state of {vm.name}")
         return copy
 
     def copy(self, host: HostName, vm: VmId) -> Copy | None:
@@ -282,6 +287,13 @@ class SimCluster:
         self.check_hook(host, vm)
         if self.is_locked(copy.vm) and self.running_on(vm):
             raise Refused("hypervisor.failed", 'Failed to get "write" lock')
+        if self.hosts[host].fails_starts:
+            raise Refused("hypervisor.failed", "qemu unexpectedly closed the monitor")
+        if disk := self.lost_disk(host, copy.vm):
+            raise Refused("hypervisor.failed", f"Cannot access storage file {disk!r}")
+        if copy.vm.has_nvram or copy.vm.has_tpm:
+            # What is missing is made anew from its template: the guest's own is lost then.
+            self.hosts[host].vm_state.setdefault(vm, "made anew")
         was_paused = copy.has_managed_save and copy.was_paused_when_saved
         if not copy.has_managed_save:
             copy.boots += 1

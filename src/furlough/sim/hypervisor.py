@@ -16,6 +16,7 @@ from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
 from furlough.errors import FurloughError, Refused, Unreachable
 from furlough.ports import (
+    ColdOrder,
     Hint,
     HostFacts,
     Marker,
@@ -25,6 +26,7 @@ from furlough.ports import (
     Progress,
     StorageProof,
 )
+from furlough.sim import cold
 from furlough.sim.cluster import NOT_PROVEN, Copy, SimCluster, SimHost
 from furlough.sim.facts import facts_of, misfit, probe_of, rewritten_mib_s, vm_of
 from furlough.sim.faults import Faults
@@ -172,6 +174,20 @@ class SimHypervisor:
         if not isinstance(ongoing, SimMigration) or ongoing.source != host:
             raise Refused("hypervisor.failed", "no job is active on the domain")
         ongoing.abort()
+
+    async def copy_state(self, order: ColdOrder) -> Sequence[str]:
+        async def act() -> Sequence[str]:
+            return await cold.copy_state(self._cluster, order)
+
+        return await self._faults.call(act)
+
+    async def copy_definition(self, order: ColdOrder) -> None:
+        self._check_epoch(order.target, order.vm, order.epoch)
+
+        async def act() -> None:
+            cold.copy_definition(self._cluster, order)
+
+        await self._faults.call(act)
 
     # --- power -----------------------------------------------------------------------------------
 

@@ -216,6 +216,7 @@ class SimMigration:
             raise Bug("sim.no_target_copy", "finish without prepare")
         copy.is_persistent = self.order.carries_definition
         copy.job = Job.NONE
+        self._carry_state()
         if self._was_running and self.order.handover is Handover.NORMAL:
             self._cluster.let_run(self.target, copy, Why.MIGRATED)
         else:
@@ -225,6 +226,12 @@ class SimMigration:
         if self._loses_finish_answer:
             self._restart_source_after(KEEPALIVE_S)
             await asyncio.Event().wait()
+
+    def _carry_state(self) -> None:
+        """What firmware and TPM have written travels with the memory."""
+        source, target = (self._cluster.hosts[name] for name in (self.source, self.target))
+        if self._vm.id in source.vm_state:
+            target.vm_state[self._vm.id] = source.vm_state[self._vm.id]
 
     async def _confirm(self) -> None:
         """The source's copy goes, with its definition where that was carried along."""

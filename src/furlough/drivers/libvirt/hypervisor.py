@@ -20,6 +20,7 @@ from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
 from furlough.drivers.libvirt import (
     addresses,
+    cold,
     cpus,
     dirty_rate,
     guests,
@@ -38,6 +39,7 @@ from furlough.drivers.libvirt.site import Site
 from furlough.errors import FurloughError, NotFound, Refused, Unreachable
 from furlough.ports import (
     Clock,
+    ColdOrder,
     Hint,
     HostFacts,
     Marker,
@@ -282,6 +284,13 @@ class LibvirtHypervisor:
 
     async def abort(self, host: HostName, vm: VmId) -> None:
         await self._on_vm(host, vm, lambda domain: domain.abortJob(), "abort of its migration")
+
+    async def copy_state(self, order: ColdOrder) -> Sequence[str]:
+        source, target = self._site(order.source), self._site(order.target)
+        return await cold.copy_state(order, source, target, self._stores_of(target))
+
+    async def copy_definition(self, order: ColdOrder) -> None:
+        await cold.copy_definition(order, self._site(order.source), self._site(order.target))
 
     # --- power and definition --------------------------------------------------------------------
 

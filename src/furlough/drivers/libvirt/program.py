@@ -45,7 +45,7 @@ _PROBE_WITHIN_S = 30.0
 _END_WITHIN_S = 5.0
 _FAILED, _REFUSED = 1, 3
 _LONGEST_LINE = 8 << 20
-_SAFE = re.compile(r"[A-Za-z0-9._:/ -]+")
+_SAFE = re.compile(r"[A-Za-z0-9._:/ =-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,16 @@ class HostProgram:
             await self._run(*words, within_s=_ACT_WITHIN_S)
         except _Failed as error:
             raise errors.of_program(error.words, what=f"{what} of VM {vm}") from error
+
+    async def vm_state(self, act: str, vm: VmId, *words: str) -> Mapping[str, Any]:
+        """One act about what a VM that is off keeps there beside its definition."""
+        try:
+            found: Mapping[str, Any] = await self._run(
+                "vm-state", act, "--vm", vm, *words, within_s=_ACT_WITHIN_S
+            )
+        except _Failed as error:
+            raise errors.of_program(error.words, what=f"state of VM {vm}") from error
+        return found
 
     async def on_storage(self, act: str, path: str, token: str) -> Mapping[str, bool]:
         """One act of a storage proof in a directory."""
