@@ -22,13 +22,13 @@ from tests.lab.matrix.stage import FINAL, VM, Stage
 from tests.lab.matrix.victims import TOLD_WITHIN_S, VICTIMS, Victim
 
 TRIES = 3
-# How long a waiting operation must have said the same before it counts as an ending: a settling
-# waits for a keepalive's time and five seconds more before it is certain.
-STEADY_S = 20.0
+# How long an operation must have been asking the same before it counts as an ending: by itself
+# a settling goes on once it has seen the same for nine seconds.
+STEADY_S = 12.0
 ENDS_WITHIN_S = 200.0
 # A retry waits a minute after a daemon was lost: who only wants to see it settled need not.
 SETTLES_WITHIN_S = 60.0
-# A phase that stands before a gate stays; the others last this long at the least, by what is left to
+# A phase that stands before a gate stays; the others last at least this long, by what is left to
 # copy and by the link's rate.
 STRIKES_WITHIN_S = 2.0
 
@@ -57,9 +57,9 @@ EXISTING = tuple(cell for cell in ALL if not cell.why_absent)
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """What a cell came to: the operation's last state and code and what it waits for, what became of
-    the VM and where it is, what was said while it lasted, how often it was void, how long it took
-    from the strike to the end (s), and the longest pause of the guest (ms)."""
+    """What a cell came to: the operation's last state and code and what it waits for, what became
+    of the VM and where it is, what was said while it lasted, how often it was void, how long it
+    took from the strike to the end (s), and the longest pause of the guest (ms)."""
 
     cell: Cell
     state: str
@@ -139,11 +139,12 @@ def cut_short(scene: Scene) -> None:
         operation = scene.stage.operation(scene.operation)
         tried = [one for vm in operation.vms if vm.name == VM for one in vm.attempts]
         is_known = bool(tried) and tried[0].error is not None
-        return is_known or operation.state in FINAL or is_steady(operation, 0)
+        return is_known or operation.state in FINAL or is_asking(operation)
 
     wait_until(is_settled, "the attempt to be settled", timeout_s=SETTLES_WITHIN_S, interval_s=0.3)
-    with suppress(FurloughError):  # It may be over by now.
-        scene.stage.client.cancel(scene.operation, "stop")
+    if not is_asking(scene.stage.operation(scene.operation)):
+        with suppress(FurloughError):  # It may be over by now.
+            scene.stage.client.cancel(scene.operation, "stop")
 
 
 def wait_for_end(scene: Scene) -> OperationView:
@@ -156,17 +157,17 @@ def wait_for_end(scene: Scene) -> OperationView:
         said = f"{operation.code} {operation.waiting_for}"
         if said != seen[0][0]:
             seen[0] = (said, unix_now())
-        return operation.state in FINAL or is_steady(operation, unix_now() - seen[0][1])
+        is_steady = is_asking(operation) and unix_now() - seen[0][1] >= STEADY_S
+        return operation.state in FINAL or is_steady
 
     wait_until(is_over, f"{scene.operation} to end", timeout_s=ENDS_WITHIN_S, interval_s=0.3)
     return scene.stage.operation(scene.operation)
 
 
-def is_steady(operation: OperationView, for_s: float) -> bool:
-    """Whether it says that it waits, and has said so for long enough. A host that is silent will
-    speak again: everything is mended by then."""
-    is_waiting = operation.state is OperationState.BLOCKED and operation.code != "host.silent"
-    return is_waiting and for_s >= STEADY_S
+def is_asking(operation: OperationView) -> bool:
+    """Whether it says that it waits for a person. A host that is silent will speak again by itself:
+    everything is mended by then."""
+    return operation.state is OperationState.BLOCKED and operation.code != "host.silent"
 
 
 # --- judging -----------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ def check_accounted(stage: Stage, cell: Cell, shown: Any, vm: Any, seen: list[st
     else:
         assert vm["host"] == seen[0], f"{VM} is on {seen}, and said to be on {vm['host']}"
         assert vm["power"] == "running"
-    if vm["outcome"] not in ("moved",) and shown["state"] != "blocked":
+    if vm["outcome"] != "moved" and shown["state"] != "blocked":
         assert vm["remedy"], f"nothing is said about what to do with {vm}"
     if shown["state"] == "succeeded":
         assert vm["outcome"] == "moved"

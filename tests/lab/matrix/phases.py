@@ -38,7 +38,7 @@ class Scene:
 class Phase:
     """One column. Phases that stand before a gate end only when it is opened."""
 
-    name = ""
+    name: str
 
     def arrange(self, stage: Stage) -> None:
         """Before the operation begins: so that the phase will last."""

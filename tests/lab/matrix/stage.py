@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from furlough.client import Client
 from furlough.context import load_context
@@ -15,13 +17,14 @@ from furlough.lab.host import Host
 from furlough.lab.patience import unix_now, wait_until
 from furlough.lab.processes import Process
 from furlough.wire.operations import OperationView, StepView
-from tests.lab.adversary import original_xml, restart, uuid_of
+from tests.lab.adversary import forget, original_xml, restart, uuid_of
 from tests.lab.fleet import Fleet
 from tests.lab.matrix import gates
 from tests.lab.matrix.links import healed
 
 VM = "vm1"
 FINAL = (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
+_WAYS_BACK = {"maintenance": "exit", "cordoned": "uncordon"}
 # 8 MiB are rewritten all the time: over a link of some Mbit/s a migration copies for ever.
 OPTIONS = Options(
     hosts=3, vms=3, memory_mib=128, hot_mib=8, hot_mib_s=16,
@@ -39,8 +42,8 @@ class Stage:
     @staticmethod
     def of(fleet: Fleet) -> Stage:
         """Put the gates in."""
-        for host in fleet.lab.hosts:
-            gates.install(host)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(gates.install, fleet.lab.hosts))
         return Stage(fleet=fleet, client=Client(load_context()))
 
     @property
@@ -55,9 +58,7 @@ class Stage:
 
     def enter(self) -> str:
         """Ask for maintenance of the source; which operation that is."""
-        entering = self.fleet.check(self.fleet.furlough("enter", "h1", "--json"))
-        found: str = entering.json["id"]
-        return found
+        return self.client.ask("enter", ["h1"], {}).id
 
     def operation(self, which: str) -> OperationView:
         """An operation as it is now."""
@@ -97,11 +98,10 @@ class Stage:
         self.mend()
         for operation in self.client.operations(active=True):
             self.end(operation.id)
-        for name, mode in self.fleet.modes().items():
-            if mode == "maintenance":
-                self.fleet.check(self.fleet.furlough("exit", name, "--wait"))
-            elif mode == "cordoned":
-                self.fleet.check(self.fleet.furlough("host", "uncordon", name, "--wait"))
+        mode = self.client.host("h1").mode.value
+        if mode in _WAYS_BACK:
+            back = self.client.ask(_WAYS_BACK[mode], ["h1"], {}).id
+            self.wait_for_end(back, timeout_s=90)
         if not self.is_at_home:
             self.put_home()
         for host in self.fleet.lab.hosts:
@@ -125,13 +125,15 @@ class Stage:
 
     def end(self, which: str) -> None:
         """What a person does about an operation that waits for one: stop it; and if it cannot be
-        stopped because nobody knows which copy of the VM counts, start it anew from its disk."""
+        stopped because nobody knows which copy of the VM counts, remove both. It is started anew
+        from its disk when the host lets VMs in again."""
         with suppress(FurloughError):
             self.client.cancel(which, "stop")
         with suppress(FurloughError):
-            self.wait_for_end(which, timeout_s=45)
+            self.wait_for_end(which, timeout_s=15)
             return
-        self.put_home()
+        for host in self.fleet.lab.hosts:
+            forget(host, VM)
         self.wait_for_end(which, timeout_s=90)
 
     def wait_for_end(self, which: str, timeout_s: float) -> None:
@@ -161,5 +163,5 @@ def is_emulator_of(process: Process, uuid: str) -> bool:
     if not process.name.startswith("qemu-system"):
         return False
     with suppress(OSError):
-        return uuid.encode() in open(f"/proc/{process.pid}/cmdline", "rb").read()  # noqa: PTH123
+        return uuid.encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes()
     return False

@@ -27,22 +27,22 @@ HEAD = """\
 # The kill matrix
 
 What real hosts with real VMs did when something was broken in the middle of a migration. Written by
-`make lab-matrix`, not by hand. Rows: what was broken; columns: the phase that the migration was seen
-to be in at that moment. A host with one VM enters maintenance, two others could take it; disks
+`make lab-matrix`, not by hand. Rows: what was broken; columns: the phase that the migration was
+seen to be in at that moment. A host with one VM enters maintenance, two others could take it; disks
 without locks, so the handover is held; daemons give a silent peer up after four seconds.
 
-Every cell ended with one copy of the VM at the most (by what the guest itself wrote and by looks at
-every host), with the VM accounted for in `furlough operation show`, and with the operation over or
-saying what it waits for. A cell in which the fault did not hit its phase was played again.
+Every cell ended with one copy of the VM at the most (by what the guest itself wrote and by looks
+at every host), with the VM accounted for in `furlough operation show`, and with the operation over
+or saying what it waits for. A cell in which the fault did not hit its phase was played again.
 
 """
 LEGEND = """
 * **moved**: in maintenance, the VM on another host; `2nd` or `3rd` is the attempt that did it.
 * **stayed**: the operation failed, the VM runs where it was. **died**: the VM is off, and the
   operation says so, with what to do. **asks**: the operation waits for a person, with the code.
-* The code in brackets is why the first attempt did not come through; then the seconds from the fault
-  to the end, the median where a cell was played more than once. After the loss of a daemon's answer
-  the next attempt waits a minute.
+* The code in brackets is why the first attempt did not come through; then the seconds from the
+  fault to the end, the median where a cell was played more than once. After the loss of a daemon's
+  answer the next attempt waits a minute.
 """
 
 
@@ -123,13 +123,13 @@ def page(results: Iterable[Result], versions: str, day: str) -> str:
 def told_of(cell: Cell, results: list[Result]) -> str:
     """What stands in a cell: every ending that was seen, how often, and how long it took."""
     if cell.why_absent:
-        return "–"
+        return "-"
     if not results:
         return "not played"
     told = []
     for words, times in Counter(result.words for result in results).most_common():
         spans = sorted(result.over_s for result in results if result.words == words)
-        often = f" {times}×" if len(results) > 1 else ""
+        often = f" ({times} times)" if len(results) > 1 else ""
         told.append(f"{words}{often}, {spans[len(spans) // 2]:.0f} s")
     return "; ".join(told)
 
