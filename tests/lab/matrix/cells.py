@@ -128,6 +128,8 @@ def mend(scene: Scene, victim: Victim) -> str:
         wait_until(
             lambda: is_told() or unix_now() > until, "to be told", timeout_s=60, interval_s=0.3
         )
+        is_said = bool(told) or not victim.is_missed
+        assert is_said, f"{victim.name}: nothing was said about it for {TOLD_WITHIN_S} s"
     victim.mend(scene)
     return told[-1] if told else ""
 
@@ -185,6 +187,8 @@ def judge(
     seen = check_one_copy(stage, since)
     check_accounted(stage, cell, shown, vm, seen)
     check_said(ended)
+    if cell.victim.is_unfelt:
+        assert (ended.state, len(vm["attempts"])) == (OperationState.SUCCEEDED, 1), shown
     (report,) = [one for one in stage.fleet.lab.witness(since=since) if one.vm == VM]
     errors = [one["error"]["code"] for one in vm["attempts"] if one["error"]]
     return Ending(

@@ -104,12 +104,16 @@ class Stage:
             self.wait_for_end(back, timeout_s=90)
         if not self.is_at_home:
             self.put_home()
-        for host in self.fleet.lab.hosts:
-            wait_until(
-                lambda host=host: self.client.host(host.name).reachability.value == "connected",  # type: ignore[misc]
-                f"{host.name} to be connected", timeout_s=60, interval_s=0.3,
-            )  # fmt: skip
+        wait_until(self.is_well, "every host to be well", timeout_s=90, interval_s=0.5)
         self.fleet.lab.wait_for_guests(since=unix_now())
+
+    def is_well(self) -> bool:
+        """Whether every host answers us and keeps VMs out if told to: after a daemon's restart
+        that has to be proven anew."""
+        hosts = self.client.hosts()
+        return all(
+            one.reachability.value == "connected" and one.guard == "lowered" for one in hosts
+        )
 
     def mend(self) -> None:
         """Gates open, links whole, every daemon alive."""

@@ -27,7 +27,9 @@ def nothing(scene: Scene) -> None:
 @dataclass(frozen=True, kw_only=True)
 class Victim:
     """One row. `absent`: phases in which it cannot be hit, with the reason. `costs_it`: phases in
-    which the VM itself may die of it, because the only whole copy does."""
+    which the VM itself may die of it, because the only whole copy does. `is_unfelt`: the migration
+    goes on without it, and comes to its end at the first attempt. `is_missed`: as long as it lasts,
+    the operation has to say that it waits for it."""
 
     name: str
     strike: Deed
@@ -35,6 +37,8 @@ class Victim:
     lasts: bool = False
     absent: Mapping[Phase, str] = field(default_factory=dict)
     costs_it: frozenset[Phase] = frozenset()
+    is_unfelt: bool = False
+    is_missed: bool = False
     # After the phase was let go: whether it was hit at all, for what cannot be seen at once.
     has_hit: Callable[[Scene], bool] = lambda scene: True
 
@@ -144,12 +148,20 @@ _TAKES_NOTHING = dict.fromkeys(
     (LATE, SWITCHOVER, FINISH, CONFIRM), "it has all its memory by then and takes no more"
 )
 
-US = Victim(name="our process, killed", strike=kill_us, mend=start_us)
+US = Victim(name="our process, killed", strike=kill_us, mend=start_us, is_unfelt=True)
 SOURCE_DAEMON = Victim(
-    name="source's daemon, killed", strike=kill_source_daemon, mend=start_source_daemon, lasts=True
+    name="source's daemon, killed",
+    strike=kill_source_daemon,
+    mend=start_source_daemon,
+    lasts=True,
+    is_missed=True,
 )
 TARGET_DAEMON = Victim(
-    name="target's daemon, killed", strike=kill_target_daemon, mend=start_target_daemon, lasts=True
+    name="target's daemon, killed",
+    strike=kill_target_daemon,
+    mend=start_target_daemon,
+    lasts=True,
+    is_missed=True,
 )
 SOURCE_EMULATOR = Victim(
     name="source's QEMU, killed",
