@@ -3,7 +3,6 @@ product. After every round each VM is looked for on every host, and the guests s
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -31,7 +30,6 @@ class Tally:
     doubled: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     longest_gap_ms: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
 
     @property
     def summary(self) -> str:
