@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from furlough.core.states import OperationState
+from furlough.core.states import OperationState, is_final
 from furlough.errors import FurloughError
 from furlough.lab.patience import unix_now, wait_until
 from furlough.wire.operations import OperationView
 from tests.lab.matrix.phases import PHASES, Phase, Scene
-from tests.lab.matrix.stage import FINAL, VM, Stage
+from tests.lab.matrix.stage import VM, Stage
 from tests.lab.matrix.victims import TOLD_WITHIN_S, VICTIMS, Victim
 
 TRIES = 3
@@ -121,7 +121,7 @@ def mend(scene: Scene, victim: Victim) -> str:
         operation = scene.stage.operation(scene.operation)
         if operation.code:
             told.append(operation.code)
-        return bool(operation.code) or operation.state in FINAL
+        return bool(operation.code) or is_final(operation.state)
 
     if victim.lasts:
         until = unix_now() + TOLD_WITHIN_S
@@ -141,7 +141,7 @@ def cut_short(scene: Scene) -> None:
         operation = scene.stage.operation(scene.operation)
         tried = [one for vm in operation.vms if vm.name == VM for one in vm.attempts]
         is_known = bool(tried) and tried[0].error is not None
-        return is_known or operation.state in FINAL or is_asking(operation)
+        return is_known or is_final(operation.state) or is_asking(operation)
 
     wait_until(is_settled, "the attempt to be settled", timeout_s=SETTLES_WITHIN_S, interval_s=0.3)
     if not is_asking(scene.stage.operation(scene.operation)):
@@ -160,7 +160,7 @@ def wait_for_end(scene: Scene) -> OperationView:
         if said != seen[0][0]:
             seen[0] = (said, unix_now())
         is_steady = is_asking(operation) and unix_now() - seen[0][1] >= STEADY_S
-        return operation.state in FINAL or is_steady
+        return is_final(operation.state) or is_steady
 
     wait_until(is_over, f"{scene.operation} to end", timeout_s=ENDS_WITHIN_S, interval_s=0.3)
     return scene.stage.operation(scene.operation)
@@ -234,6 +234,6 @@ def check_accounted(stage: Stage, cell: Cell, shown: Any, vm: Any, seen: list[st
 
 def check_said(ended: OperationView) -> None:
     """It is over, or it says what it waits for; a failure says why."""
-    assert ended.state in FINAL or (ended.code and ended.waiting_for), ended
+    assert is_final(ended.state) or (ended.code and ended.waiting_for), ended
     if ended.state is not OperationState.SUCCEEDED:
         assert ended.code, ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from furlough.client import Client
 from furlough.context import load_context
-from furlough.core.states import OperationState
+from furlough.core.states import is_final
 from furlough.errors import FurloughError
 from furlough.lab.blueprint import Keepalive, Options
 from furlough.lab.host import Host
@@ -23,7 +22,6 @@ from tests.lab.matrix import gates
 from tests.lab.matrix.links import healed
 
 VM = "vm1"
-FINAL = (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
 _WAYS_BACK = {"maintenance": "exit", "cordoned": "uncordon"}
 # 8 MiB are rewritten all the time: over a link of some Mbit/s a migration copies for ever.
 OPTIONS = Options(
@@ -142,8 +140,10 @@ class Stage:
 
     def wait_for_end(self, which: str, timeout_s: float) -> None:
         """Until it is over."""
-        over: Callable[[], bool] = lambda: self.operation(which).state in FINAL  # noqa: E731
-        wait_until(over, f"{which} to end", timeout_s=timeout_s, interval_s=0.3)
+        wait_until(
+            lambda: is_final(self.operation(which).state),
+            f"{which} to end", timeout_s=timeout_s, interval_s=0.3,
+        )  # fmt: skip
 
     @property
     def is_at_home(self) -> bool:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from furlough.client import Client
-from furlough.core.states import OperationState, StepState
+from furlough.core.states import StepState, is_final
 from furlough.lab.lab import Lab
 from furlough.lab.patience import unix_now, wait_until
 from furlough.wire.operations import OperationView, StepView
 
-FINAL = (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
 ROUND_WITHIN_S = 120.0
 Tell = Callable[[str], None]
 
@@ -67,7 +66,7 @@ def make_round(lab: Lab, client: Client, tally: Tally, *, shift: int) -> None:
         if vm.name not in lab.host(target).vms():
             asked.append(client.act_on_vm("migrate", vm.uuid, {"target": target}).id)
     wait_until(
-        lambda: all(client.operation(one).state in FINAL for one in asked),
+        lambda: all(is_final(client.operation(one).state) for one in asked),
         f"a round of {len(asked)} migrations to end", timeout_s=ROUND_WITHIN_S, interval_s=0.2,
     )  # fmt: skip
     for one in asked:
