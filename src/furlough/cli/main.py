@@ -14,6 +14,19 @@ import typer
 
 from furlough import __version__
 from furlough.cli import cluster, host, inventory, lab, operation, output, vm
+from furlough.cli.entering import (
+    Automation,
+    MovesOrder,
+    OnFailure,
+    Override,
+    Scope,
+    ShutDown,
+    Storage,
+    Strict,
+    Targets,
+    WaitForEmpty,
+    enter_options,
+)
 from furlough.errors import Invalid
 
 app = typer.Typer(
@@ -36,32 +49,6 @@ app.add_typer(inventory.app, name="inventory", help="Inventory files: export.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 
 Hosts = Annotated[list[str], typer.Argument(metavar="HOST", help="Hosts, by name.")]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option("--target-host", help="Only these hosts may take VMs. Repeat for several."),
-]
-ShutDown = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--shut-down",
-        metavar="VM",
-        help="A VM that may be shut down where it cannot move live. Repeat for several.",
-    ),
-]
-Override = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--override",
-        metavar="CODE",
-        help="A finding that is accepted, which takes a --reason. Repeat for several.",
-    ),
-]
-Strict = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--strict", metavar="CODE", help="A finding that is to forbid entering. Repeat for several."
-    ),
-]
 SomeHosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Hosts, by name.")]
 PlanTargets = Annotated[
     list[str] | None,
@@ -76,13 +63,6 @@ FromFile = Annotated[
 HostsOfFile = Annotated[
     list[str] | None,
     typer.Option("--host", help="With --inventory: a host to empty. Repeat for several."),
-]
-MovesOrder = Annotated[
-    Literal["schedule", "memory"],
-    typer.Option(
-        "--order",
-        help="Who moves first: schedule fills the links best; memory: the largest VMs.",
-    ),
 ]
 Rolling = Annotated[
     str | None,
@@ -188,6 +168,10 @@ def check(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
     reason: Reason = "",
     apply: Annotated[
         str | None,
@@ -217,7 +201,7 @@ def check(
         raise Invalid(
             "remedy.contradiction", "--apply and --undo at once.", remedy="Say one of them."
         )
-    options = _enter_options(target_host, shut_down, override, strict, reason)
+    options = enter_options(locals())
     with connect() as client:
         if apply is not None:
             _stop_unless_done(remedies.apply(client, hosts, apply, options, is_sure=yes))
@@ -236,23 +220,6 @@ def _stop_unless_done(code: int) -> None:
         sys.exit(code)
 
 
-def _enter_options(
-    target_host: list[str] | None,
-    shut_down: list[str] | None,
-    override: list[str] | None,
-    strict: list[str] | None,
-    reason: str,
-) -> dict[str, object]:
-    """What a precheck, a plan and an entering have in common."""
-    return {
-        "target_hosts": target_host or [],
-        "shut_down": shut_down or [],
-        "override": override or [],
-        "strict": strict or [],
-        "reason": reason,
-    }
-
-
 @app.command()
 def plan(
     hosts: SomeHosts = None,
@@ -260,10 +227,14 @@ def plan(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
     reason: Reason = "",
     inventory: FromFile = None,
     host: HostsOfFile = None,
-    order: MovesOrder = "schedule",
+    order: MovesOrder = None,
     rolling: Rolling = None,
     width: Width = 1,
     hroller_rules: HrollerRules = False,
@@ -286,15 +257,16 @@ def plan(
     if inventory is not None:
         from furlough.cli import planning
 
-        if shut_down or override or strict or reason:
+        of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
+        if any(of_hosts):
             raise typer.BadParameter(
-                "--shut-down, --override, --strict and --reason are for hosts, not for files."
+                "Options of entering other than --target and --order are for hosts, not for files."
             )
         request = planning.Request(
             inventory=inventory,
             hosts=tuple(every_host),
             targets=tuple(target_host or []),
-            order=order,
+            order=order or "schedule",
             polish=polish,
             verify=verify,
             json=json,
@@ -307,9 +279,8 @@ def plan(
         raise typer.BadParameter("--polish takes --inventory FILE.")
     from furlough.cli.live_plan import plan_live
 
-    options = _enter_options(target_host, shut_down, override, strict, reason)
-    wanted = {**options, "order": order}
-    sys.exit(plan_live(every_host, wanted, verify=verify, html=html, json=json))
+    options = enter_options(locals())
+    sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json))
 
 
 def _plan_rolling(
@@ -347,7 +318,12 @@ def enter(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
-    order: MovesOrder = "schedule",
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
+    order: MovesOrder = None,
+    wait_for_empty: WaitForEmpty = True,
     timeout: Timeout = None,
     reason: Reason = "",
     ticket: Ticket = "",
@@ -358,12 +334,7 @@ def enter(
 
     With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
     """
-    options = {
-        **_enter_options(target_host, shut_down, override, strict, reason),
-        "timeout_s": None if timeout is None else output.seconds(timeout),
-        "ticket": ticket,
-        "order": order,
-    }
+    options = enter_options(locals())
     _ask("enter", hosts, options, wait=wait, json=json)
 
 

@@ -25,26 +25,6 @@ class Reserve(StrEnum):
     N_PLUS_1 = "n+1"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClusterPolicy:
-    """How full the hosts of a cluster may be, and how many may be away at once.
-
-    `memory_ceiling` is the share of a host's memory, less what is reserved for the host itself,
-    that VMs may hold; `vcpu_overcommit` the vCPUs promised per processor; `max_hosts_away` the
-    hosts that may be entering, in maintenance or exiting at the same time. `trusts_own_proofs`
-    waives the hypervisor's storage check where our own two proofs hold for every disk. `severity`:
-    finding codes that weigh more or less here than usual, as (code, severity).
-    """
-
-    memory_ceiling: float = 0.9
-    vcpu_overcommit: float = 4.0
-    max_hosts_away: int = 1
-    trusts_own_proofs: bool = False
-    limits: Limits = field(default_factory=Limits)
-    reserve: Reserve = Reserve.NONE
-    severity: tuple[tuple[str, str], ...] = ()
-
-
 class Order(StrEnum):
     """Who moves first among those that may: as fills the links best, or most memory first and then
     higher availability priority."""
@@ -87,6 +67,41 @@ class StorageMode(StrEnum):
     NONE = "none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnterDefaults:
+    """What holds for options of entering that a request leaves open. None: nothing is said here,
+    so whoever is asked next says it (see `core.doors`)."""
+
+    timeout_s: float | None = None
+    scope: Scope | None = None
+    automation: Automation | None = None
+    on_failure: OnFailure | None = None
+    storage: StorageMode | None = None
+    order: Order | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterPolicy:
+    """How full the hosts of a cluster may be, and how many may be away at once.
+
+    `memory_ceiling` is the share of a host's memory, less what is reserved for the host itself,
+    that VMs may hold; `vcpu_overcommit` the vCPUs promised per processor; `max_hosts_away` the
+    hosts that may be entering, in maintenance or exiting at the same time. `trusts_own_proofs`
+    waives the hypervisor's storage check where our own two proofs hold for every disk. `severity`:
+    finding codes that weigh more or less here than usual, as (code, severity). `maintenance`: what
+    holds for options of entering that a request leaves open.
+    """
+
+    memory_ceiling: float = 0.9
+    vcpu_overcommit: float = 4.0
+    max_hosts_away: int = 1
+    trusts_own_proofs: bool = False
+    limits: Limits = field(default_factory=Limits)
+    reserve: Reserve = Reserve.NONE
+    severity: tuple[tuple[str, str], ...] = ()
+    maintenance: EnterDefaults = field(default_factory=EnterDefaults)
+
+
 class CancelMode(StrEnum):
     """What happens to migrations in flight: `stop` aborts them, `finish` lets them end."""
 
@@ -108,7 +123,8 @@ class EnterOptions:
     targets: any host. `shut_down`: VMs that may be shut down where they cannot move live;
     `override`: codes of blockers that the operator accepts, which takes a `reason`; `strict`:
     codes that are blockers for whoever asks, whatever they are usually; `order`: of the moves;
-    `wait`: false only with `automation` off: the operation ends once the host is guarded."""
+    `wait`: false only with `automation` off: the operation ends once the host is guarded;
+    `left_open`: names of the options that the request does not say, which defaults may change."""
 
     timeout_s: float | None = None
     target_hosts: tuple[HostName, ...] = ()
@@ -124,6 +140,7 @@ class EnterOptions:
     reason: str = ""
     ticket: str = ""
     purpose: str = ""
+    left_open: tuple[str, ...] = ()
     kind: Literal["enter"] = "enter"
 
 

@@ -7,12 +7,12 @@ engine's; what a request accepts here is an operation that the engine carries ou
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from furlough.core.admission import (
     check_hosts_free,
 )
+from furlough.core.doors import check_wait, completed, defaults_of
 from furlough.core.drift import line_of
 from furlough.core.enrolment import Enrolment, Program
 from furlough.core.hostlog import LogLine, log_lines
@@ -27,6 +27,7 @@ from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
 from furlough.core.policy import (
     ActionOptions,
     CancelMode,
+    EnterDefaults,
     EnterOptions,
     ExitOptions,
 )
@@ -68,9 +69,11 @@ from furlough.service.upkeep import Upkeep
 class Service:
     """What can be asked of Furlough."""
 
-    def __init__(self, work: Work, supervisor: Supervisor, *, default_timeout_s: float = 0) -> None:
+    def __init__(
+        self, work: Work, supervisor: Supervisor, *, defaults: EnterDefaults | None = None
+    ) -> None:
         self._work = work
-        self._default_timeout_s = default_timeout_s
+        self._defaults = defaults or EnterDefaults()
         self._store = work.store
         self._observer = work.observer
         self._intake = Intake(work, supervisor)
@@ -147,15 +150,26 @@ class Service:
     async def check(self, hosts: Sequence[HostName], options: EnterOptions) -> tuple[Report, ...]:
         """The precheck of entering maintenance, one report per host. Changes nothing."""
         inventory = await self._intake.surveyed_inventory(hosts)
-        options = settled(options, hosts, inventory)
+        options = self._settled(options, hosts, inventory)
         return assess(inventory, hosts, options, await self._store.reservations()).reports
 
     async def plan(self, hosts: Sequence[HostName], options: EnterOptions) -> Plan:
         """The plan that entering would carry out now. Changes nothing."""
         inventory = await self._intake.surveyed_inventory(hosts)
-        options = settled(options, hosts, inventory)
+        options = self._settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
         return plan_enter(inventory, hosts, assessment, options.order)
+
+    def _settled(
+        self, options: EnterOptions, hosts: Sequence[HostName], inventory: Inventory
+    ) -> EnterOptions:
+        """The options as they hold for these hosts: nothing is left open, and all make sense."""
+        names = dict.fromkeys(inventory.host(name).cluster for name in hosts)
+        clusters = [one for one in inventory.clusters if one.name in names]
+        of_clusters = defaults_of(clusters, options)
+        options = completed(options, of_clusters, self._defaults)
+        check_wait(options)
+        return settled(options, hosts, inventory)
 
     async def exit_check(
         self, hosts: Sequence[HostName], options: ExitOptions
@@ -171,11 +185,9 @@ class Service:
         """Empty these hosts. `Refused` with the findings where a precheck forbids it."""
         if (known := await self._intake.repeated(request)) is not None:
             return known
-        if options.timeout_s is None:
-            options = replace(options, timeout_s=self._default_timeout_s)
         check_hosts_free(hosts, await self._intake.known(hosts))
         inventory = await self._intake.surveyed_inventory(hosts)
-        options = settled(options, hosts, inventory)
+        options = self._settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
         if assessment.blockers:
             raise Refused(

@@ -6,14 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from furlough.core.doors import MAY_BE_LEFT_OPEN
 from furlough.core.ids import VmId, parse_host_name
 from furlough.core.policy import (
     ActionOptions,
+    Automation,
     CancelMode,
     EnterOptions,
     ExitOptions,
+    OnFailure,
     Order,
     RestoreMode,
+    Scope,
+    StorageMode,
 )
 from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, policy_word
 
@@ -23,23 +28,30 @@ Code = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class EnterBody(Body):
-    """Options of entering maintenance. A timeout of 0 or less means none; null, the default."""
+    """Options of entering maintenance. null: the default of the cluster, or else of the daemon.
+    A timeout of 0 or less means none. `wait`: false only with `automation` off."""
 
     timeout_s: float | None = None
+    scope: Scope | None = None
+    automation: Automation | None = None
+    on_failure: OnFailure | None = None
+    storage: StorageMode | None = None
+    wait: bool = True
     target_hosts: list[Name] = Field(default_factory=list, max_length=10_000)
     shut_down: list[VmName] = Field(default_factory=list, max_length=10_000)
     override: list[Code] = Field(default_factory=list, max_length=100)
     strict: list[Code] = Field(default_factory=list, max_length=100)
-    order: Order = Order.SCHEDULE
+    order: Order | None = None
     reason: Text = ""
     ticket: Text = ""
     purpose: Text = ""
 
     def to_core(self) -> EnterOptions:
         """The options, with the VMs as the client named them: the service finds out which."""
-        rest = self.model_dump(include={"timeout_s", "reason", "ticket", "purpose", "order"})
+        words = self.model_dump(include={"reason", "ticket", "purpose", "wait", *MAY_BE_LEFT_OPEN})
         return EnterOptions(
-            **rest,
+            **{name: word for name, word in words.items() if word is not None},
+            left_open=tuple(name for name in MAY_BE_LEFT_OPEN if words[name] is None),
             target_hosts=tuple(parse_host_name(name) for name in self.target_hosts),
             shut_down=tuple(VmId(name) for name in self.shut_down),
             override=tuple(dict.fromkeys(self.override)),
