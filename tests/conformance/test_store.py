@@ -61,7 +61,7 @@ from furlough.errors import (
     Stale,
     Unreachable,
 )
-from furlough.planning.restore import Away, is_closed_by
+from furlough.planning.record import Away, is_closed_by
 from furlough.ports import IdempotencyKey, Store
 from furlough.store import schema, tables
 from furlough.store.database import Database
