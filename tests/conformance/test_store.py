@@ -1197,6 +1197,8 @@ def away(runner: Runner, number: int, home: HostName, left_on: HostName) -> Away
         operation=runner.operation.id,
         since=runner.operation.created_at,
         before=plain.before,
+        method=plain.method,
+        load=plain.load,
     )
 
 

@@ -174,7 +174,7 @@ async def test_a_transient_vm_stays_transient(stage: Stage) -> None:
 
 
 @story()
-async def test_exit_without_restore_leaves_vms_where_they_are_and_closes_the_record(
+async def test_exit_without_restore_leaves_vms_where_they_are_and_on_record(
     stage: Stage,
 ) -> None:
     await _open(stage)
@@ -183,7 +183,7 @@ async def test_exit_without_restore_leaves_vms_where_they_are_and_closes_the_rec
     assert final.state is SUCCEEDED
     assert await mode_of(stage) is HostMode.AVAILABLE
     assert not stage.cluster.hosts[H1].copies
-    assert await stage.store.away() == []
+    assert len(await stage.store.away()) == 4
 
 
 @story()

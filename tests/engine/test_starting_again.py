@@ -57,6 +57,9 @@ async def test_the_exit_check_says_who_is_started_and_who_is_not(stage: Stage) -
     final = await exited(stage, restore=RestoreMode.MOVED)
     assert final.state is SUCCEEDED
     assert hosts_running(stage, 1) == []
+    assert len(await stage.store.away()) == 1
+    assert (await exited(stage)).state is SUCCEEDED
+    assert hosts_running(stage, 1) == [H1]
     assert await stage.store.away() == []
 
 

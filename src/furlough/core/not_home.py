@@ -69,7 +69,10 @@ def has_arrived(steps: Sequence[Step]) -> bool:
 
 
 def closing_list(operation: Operation) -> str:
-    """The list in a sentence; empty if everybody is home."""
+    """The list in a sentence; empty if everybody is home. Where a person has closed a record: who
+    was on it."""
+    if operation.kind is OperationKind.CLOSE_RECORD:
+        return f"Off the record: {', '.join(one.vm_name for one in operation.plan.unplaced)}."
     left = not_home(operation)
     if not left:
         return ""
