@@ -31,9 +31,10 @@ from furlough.errors import (
     Unreachable,
 )
 from furlough.wire.enrolment import DatastoreView
+from furlough.wire.exits import ExitCheckView, RecordView
 from furlough.wire.facts import ClusterView, HostView, VmView
 from furlough.wire.operations import EntryView, LogLineView, OperationView
-from furlough.wire.plans import ExitCheckView, PlanView, ReportView
+from furlough.wire.plans import PlanView, ReportView
 from furlough.wire.remedies import AppliedView, PreparedView
 
 M = TypeVar("M", bound=BaseModel)
@@ -200,13 +201,15 @@ class Client:
     def plan(self, hosts: list[str], options: Mapping[str, Any]) -> PlanView:
         return self._one(PlanView, "POST", "/plans", {"hosts": hosts, "options": options})
 
-    def exit_check(self, host: str, restore: str) -> ExitCheckView:
-        return self._one(
-            ExitCheckView,
-            "GET",
-            f"/hosts/{parse_host_name(host)}/exit-check",
-            query={"restore": restore},
-        )
+    def exit_check(self, hosts: list[str], options: Mapping[str, Any]) -> ExitCheckView:
+        body = {"hosts": hosts, "options": options}
+        return self._one(ExitCheckView, "POST", "/exit-checks", body)
+
+    def record(self, host: str) -> RecordView:
+        return self._one(RecordView, "GET", f"/hosts/{parse_host_name(host)}/record")
+
+    def close_record(self, host: str, options: Mapping[str, Any]) -> OperationView:
+        return self._act(f"/hosts/{parse_host_name(host)}/record/close", options)
 
     # --- operations ------------------------------------------------------------------------
 

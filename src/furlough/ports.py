@@ -31,8 +31,8 @@ from furlough.core.operation import Operation
 from furlough.core.plan import Handover
 from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
+from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
-from furlough.planning.restore import Away
 
 # --- the hypervisor ----------------------------------------------------------------------------
 

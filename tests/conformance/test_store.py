@@ -61,7 +61,7 @@ from furlough.errors import (
     Stale,
     Unreachable,
 )
-from furlough.planning.restore import Away, is_closed_by
+from furlough.planning.record import Away, is_closed_by
 from furlough.ports import IdempotencyKey, Store
 from furlough.store import schema, tables
 from furlough.store.database import Database
@@ -1197,6 +1197,8 @@ def away(runner: Runner, number: int, home: HostName, left_on: HostName) -> Away
         operation=runner.operation.id,
         since=runner.operation.created_at,
         before=plain.before,
+        method=plain.method,
+        load=plain.load,
     )
 
 

@@ -74,6 +74,10 @@ def _move(
     return a_step(plan, state, outcome=outcome, not_before=not_before)
 
 
+def _come_home(number: int) -> Step:
+    return replace(_move(number, SUCCEEDED, outcome=Outcome.MOVED), where=H1)
+
+
 def _proof(number: int, state: StepState = PENDING, host: HostName = H1) -> Step:
     return a_step(planned(number, Method.CONFIRM_EMPTY, host), state)
 
@@ -300,13 +304,13 @@ def test_an_exit_that_could_not_start_everybody_says_so_and_its_host_is_in_servi
     operation = an_operation(
         _guard(1, SUCCEEDED),
         _start(2, 2, FAILED, outcome=Outcome.STAYED),
-        _start(3, 3, SUCCEEDED, outcome=Outcome.STARTED),
+        replace(_start(3, 3, SUCCEEDED, outcome=Outcome.STARTED), where=H1),
         _lowering(4, SUCCEEDED),
         kind=EXIT,
     )
     ending = _ending(operation)
     assert (ending.state, ending.code) == (OperationState.FAILED, "restore_incomplete")
-    assert ending.message == "VMs: 1 started, 1 stayed."
+    assert ending.message == "VMs: 1 started, 1 stayed. Not home: vm2 (It did not work)."
     assert ending.modes == {H1: HostMode.AVAILABLE}
 
 
@@ -494,7 +498,7 @@ def test_of_two_hosts_the_one_that_got_there_stays_in_maintenance_and_the_other_
 def test_an_exit_that_came_through_puts_its_host_back_into_service() -> None:
     operation = an_operation(
         _guard(1, SUCCEEDED),
-        _move(2, SUCCEEDED, outcome=Outcome.MOVED),
+        _come_home(2),
         _lowering(3, SUCCEEDED),
         kind=EXIT,
     )

@@ -14,10 +14,12 @@ from furlough.core.ids import HostName, OperationId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Before, Method, OperationKind, Plan, Unplaced
-from furlough.core.policy import RestoreMode
+from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.core.states import HostMode, Power, StepState
 from furlough.core.vm_policy import VmPolicy
-from furlough.planning.restore import Away, Homecoming, Return, is_closed_by, plan_exit, returns
+from furlough.planning.homecoming import Homecoming, Return
+from furlough.planning.record import Away, is_closed_by
+from furlough.planning.restore import plan_exit
 from tests.core.builders import (
     C2,
     H1,
@@ -38,6 +40,7 @@ from tests.core.builders import (
 
 EVACUATION = OperationId("op-3")
 MAINTENANCE = HostMode.MAINTENANCE
+EVERYBODY = ExitOptions()
 RECORDED, MOVED, NONE = RestoreMode.RECORDED, RestoreMode.MOVED, RestoreMode.NONE
 
 
@@ -64,7 +67,7 @@ def _judged(
     vms: Sequence[Vm], *record: Away, mode: RestoreMode = RECORDED, home: Host | None = None
 ) -> list[tuple[Homecoming, HostName | None, str]]:
     """What becomes of each VM of the record."""
-    judged, _ = returns(_facts(vms, home), H1, record, mode)
+    _, judged = plan_exit(_facts(vms, home), [H1], record, ExitOptions(restore=mode))
     assert [one.away for one in judged] == list(record), "somebody of the record is left out"
     return [(one.homecoming, one.now_on, one.reason) for one in judged]
 
@@ -72,7 +75,7 @@ def _judged(
 def _exit(
     vms: Sequence[Vm], *record: Away, mode: RestoreMode = RECORDED, home: Host | None = None
 ) -> tuple[Plan, tuple[Return, ...]]:
-    return plan_exit(_facts(vms, home), [H1], record, mode)
+    return plan_exit(_facts(vms, home), [H1], record, ExitOptions(restore=mode))
 
 
 # --- who comes home ----------------------------------------------------------------------------
@@ -127,7 +130,7 @@ def test_a_vm_whose_host_belongs_to_another_cluster_by_now_stays_there() -> None
     vms = [a_vm(1, host=H2)]
     hosts = [a_host(H1, mode=MAINTENANCE), replace(a_host(H2), cluster=C2)]
     inventory = an_inventory(vms, hosts=hosts, clusters=[a_cluster(), a_cluster(C2)])
-    (judged,), _ = returns(inventory, H1, [_away(1)], RECORDED)
+    _, (judged,) = plan_exit(inventory, [H1], [_away(1)], EVERYBODY)
     assert judged.homecoming is Homecoming.STAYS
     assert "h1 cannot take it back: it is in another cluster now" in judged.reason
 
@@ -155,8 +158,8 @@ def test_room_at_home_that_others_have_reserved_is_not_given_away_twice() -> Non
     home = a_host(H1, mode=MAINTENANCE, memory_mib=8192)
     inventory = _facts([a_vm(1, host=H2)], home)
     held = [Reservation(operation=EVACUATION, vm=vm_id(9), host=H1, load=load(6144, 1))]
-    (free,), _ = returns(inventory, H1, [_away(1)], RECORDED)
-    (full,), _ = returns(inventory, H1, [_away(1)], RECORDED, held)
+    _, (free,) = plan_exit(inventory, [H1], [_away(1)], EVERYBODY)
+    _, (full,) = plan_exit(inventory, [H1], [_away(1)], EVERYBODY, held)
     assert free.homecoming is Homecoming.LIVE
     assert full.homecoming is Homecoming.STAYS
 
@@ -210,7 +213,7 @@ def test_a_suspended_vm_goes_on_from_its_saved_memory_and_it_is_told_if_that_is_
 def test_f108_a_vm_whose_definition_has_changed_starts_as_it_is_now_and_it_is_told() -> None:
     ((homecoming, _, reason),) = _judged([_off(1, memory_mib=8192)], _stopped(1))
     assert homecoming is Homecoming.START
-    assert "from 2 vCPUs and 4096 MiB to 2 and 8192, and starts as it is now" in reason
+    assert "from 2 vCPUs and 4096 MiB to 2 and 8192, and comes back as it is now" in reason
 
 
 def test_f109_a_vm_that_its_owner_started_elsewhere_is_not_started_twice() -> None:
@@ -280,10 +283,10 @@ def test_a_vm_that_was_away_when_it_was_stopped_is_started_by_the_host_that_stop
         [_off(1, H2)],
         hosts=[a_host(H1, mode=MAINTENANCE), a_host(H2, mode=MAINTENANCE), a_host(H3)],
     )
-    (at_home,) = returns(inventory, H1, [away], RECORDED)[0]
+    (at_home,) = plan_exit(inventory, [H1], [away], EVERYBODY)[1]
     assert at_home.homecoming is Homecoming.STAYS
     assert "the exit of h2 starts it" in at_home.reason
-    plan, _ = plan_exit(inventory, [H2], [away], RECORDED)
+    plan, _ = plan_exit(inventory, [H2], [away], EVERYBODY)
     assert [step.vm for step in plan.steps if step.method is Method.START] == [vm_id(1)]
     lowered_at_home = a_step(planned(9, Method.LOWER_GUARD, H1), StepState.SUCCEEDED)
     exit_of_home = an_operation(lowered_at_home, kind=OperationKind.EXIT)
@@ -337,7 +340,7 @@ def test_each_of_several_hosts_gets_its_own_vms_back() -> None:
         hosts=[a_host(H1, mode=MAINTENANCE), a_host(H2, mode=MAINTENANCE), a_host(H3)],
     )
     record = [_away(1, home=H1, left_on=H3), _away(2, home=H2, left_on=H3)]
-    plan, decided = plan_exit(inventory, [H1, H2], record, RECORDED)
+    plan, decided = plan_exit(inventory, [H1, H2], record, EVERYBODY)
     assert [(step.vm, step.targets) for step in plan.migrations] == [
         (vm_id(1), (H1,)),
         (vm_id(2), (H2,)),
@@ -468,6 +471,6 @@ def test_vms_that_come_home_from_several_hosts_share_the_link_of_their_home() ->
     ]
     vms = [a_vm(1, host=H2, memory_mib=20_000), a_vm(2, host=H3, memory_mib=20_000)]
     inventory = an_inventory(vms, hosts=hosts)
-    one, _ = plan_exit(inventory, [H1], [_away(1)], RECORDED)
-    both, _ = plan_exit(inventory, [H1], [_away(1), _away(2, left_on=H3)], RECORDED)
+    one, _ = plan_exit(inventory, [H1], [_away(1)], EVERYBODY)
+    both, _ = plan_exit(inventory, [H1], [_away(1), _away(2, left_on=H3)], EVERYBODY)
     assert both.eta.low > 1.9 * one.eta.low

@@ -21,7 +21,7 @@ from furlough.core.operation import Operation, Outcome
 from furlough.core.policy import CancelMode, EnterOptions, ExitOptions
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.errors import FurloughError
-from furlough.planning.restore import Away
+from furlough.planning.record import Away
 from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, open_stage
 from furlough.sim.clock import run_virtually
 from furlough.sim.faults import Odds, storm

@@ -27,12 +27,12 @@ from furlough.wire.enrolment import (
     cluster_body,
     host_body,
 )
+from furlough.wire.exits import ExitBody
 from furlough.wire.requests import (
     ActionBody,
     EnterBody,
     EnterOperation,
     EnterRequest,
-    ExitBody,
     ExitRequest,
     OperationBody,
     PolicyBody,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from furlough import __version__
-from furlough.cli import cluster, host, inventory, lab, operation, output, vm
+from furlough.cli import cluster, exiting, host, inventory, lab, operation, output, vm
 from furlough.cli.entering import (
     Automation,
     MovesOrder,
@@ -338,48 +338,8 @@ def enter(
     _ask("enter", hosts, options, wait=wait, json=json)
 
 
-@app.command(name="exit")
-def exit_(
-    hosts: Hosts,
-    restore: Annotated[
-        Literal["none", "moved", "recorded"],
-        typer.Option(
-            "--restore",
-            help="none: bring nothing back; moved: the VMs that moved; recorded: all on record.",
-        ),
-    ] = "recorded",
-    timeout: Timeout = None,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    wait: Wait = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only show what would come back, and what not.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Exit maintenance: bring the VMs home and put the host back into service."""
-    if check:
-        _check_exit(hosts, restore, json=json)
-        return
-    options = {
-        "restore": restore,
-        "timeout_s": 0 if timeout is None else output.seconds(timeout),
-        "reason": reason,
-        "ticket": ticket,
-    }
-    _ask("exit", hosts, options, wait=wait, json=json)
-
-
-def _check_exit(hosts: list[str], restore: str, *, json: bool) -> None:
-    from furlough.cli import reports
-    from furlough.cli.daemon_access import connect
-
-    with connect() as client:
-        found = [client.exit_check(host, restore) for host in hosts]
-    if json:
-        output.print_json(found)
-    else:
-        reports.print_exit_checks(found)
+app.command(name="exit")(exiting.exit_)
+app.command()(exiting.record)
 
 
 def _ask(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory
+from furlough.core.not_home import NotHome, not_home
 from furlough.core.operation import Attempt, Operation, Outcome, RosterEntry, Step
-from furlough.core.plan import Method, OperationKind
+from furlough.core.plan import Method, OperationKind, WhyStays
 from furlough.core.states import OperationState, Power
 
 
@@ -27,8 +28,33 @@ class Account:
 
 
 def account(operation: Operation, inventory: Inventory) -> tuple[Account, ...]:
-    """One entry for each VM of the operation's roster."""
-    return tuple(_entries(operation, inventory))
+    """One entry for each VM of the operation's roster, and for everybody who is not home after an
+    exit or a restore."""
+    return (*_entries(operation, inventory), *_not_home(operation, inventory))
+
+
+def _not_home(operation: Operation, inventory: Inventory) -> Iterator[Account]:
+    """Those whom the operation has left where they are from the first."""
+    known = {entry.vm for entry in operation.roster}
+    for one in not_home(operation):
+        if one.vm in known:
+            continue
+        now = inventory.vm(one.vm) if inventory.copies_of(one.vm) else None
+        yield Account(
+            vm=one.vm,
+            name=one.name,
+            host=now.host if now else None,
+            power=now.power if now else None,
+            outcome=Outcome.STAYED,
+            attempts=(),
+            remedy=_of_absent(one),
+        )
+
+
+def _of_absent(one: NotHome) -> str:
+    """Why it is not home, and what follows."""
+    what = _WHEN_AWAY[one.stays].format(host=one.host, vm=one.vm)
+    return f"Not home: {one.why}. {what}"
 
 
 def _entries(operation: Operation, inventory: Inventory) -> Iterator[Account]:
@@ -75,6 +101,12 @@ def _is_in_vain(operation: Operation) -> bool:
     return over and operation.kind is OperationKind.ENTER
 
 
+_WHEN_AWAY = {
+    WhyStays.HINDERED: "Once that has changed, the next furlough exit {host} brings it home.",
+    WhyStays.POSTPONED: "It stays on record; the next furlough exit {host} may bring it home.",
+    WhyStays.LET_GO: "It is off the record: whoever wants it home moves it: "
+    "furlough vm migrate {vm}.",
+}
 _LEFT = (
     "It was left as it is. Move it or shut it down by hand, or let its policy say what may be "
     "done with it: furlough vm set {vm}."

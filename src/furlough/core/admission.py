@@ -21,6 +21,8 @@ OWNS_HOSTS = frozenset(
     {
         OperationKind.ENTER,
         OperationKind.EXIT,
+        OperationKind.RESTORE,
+        OperationKind.CLOSE_RECORD,
         OperationKind.CORDON,
         OperationKind.UNCORDON,
         OperationKind.REBOOT_HOST,

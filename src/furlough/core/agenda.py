@@ -6,11 +6,12 @@ store's to grant; here stands only the order and what no longer makes sense.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from furlough.core.ids import HostName
+from furlough.core.not_home import RETURNS, closing_list, is_incomplete, return_steps
 from furlough.core.operation import Operation, Outcome, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep, numbered
 from furlough.core.policy import CancelMode
@@ -140,13 +141,16 @@ def _unlocked(operation: Operation) -> Iterator[Step]:
         if wave < open_wave.get(host, wave + 1):
             open_wave[host] = wave
     for step in still_open:
-        if step.state is StepState.PENDING and step.planned.wave == open_wave[step.planned.host]:
+        is_its_turn = step.state is _PENDING and step.planned.wave == open_wave[step.planned.host]
+        if is_its_turn and all(operation.step(one).is_final for one in step.planned.after):
             yield step
 
 
 def _pointless(operation: Operation) -> Iterator[tuple[Step, str]]:
     """Pending steps that depend on one that failed: without a guard nobody is moved, and a host
     on which a VM stayed is not confirmed empty."""
+    forsaken = dict(_forsaken(operation))
+    yield from ((operation.step(number), why) for number, why in forsaken.items())
     failed: dict[HostName, list[Step]] = {}
     for step in operation.steps:
         if step.state is StepState.FAILED:
@@ -154,10 +158,24 @@ def _pointless(operation: Operation) -> Iterator[tuple[Step, str]]:
     if not failed:
         return
     for step in operation.steps:
-        if step.state is StepState.PENDING:
+        if step.state is StepState.PENDING and step.number not in forsaken:
             for other in failed.get(step.planned.host, ()):
                 if _forbids(other, step):
                     yield step, f"step {other.id} ({other.method.value}) failed"
+                    break
+
+
+def _forsaken(operation: Operation) -> Iterator[tuple[int, str]]:
+    """Pending steps, by number, after one that did not come through: it has made no room, or
+    brought no VM."""
+    for step in operation.steps:
+        if step.state is _PENDING and step.planned.after:
+            for other in (operation.step(one) for one in step.planned.after):
+                if other.state in (StepState.FAILED, StepState.SKIPPED):
+                    yield (
+                        step.number,
+                        f"step {other.id} (VM {other.planned.vm_name}) did not come through",
+                    )
                     break
 
 
@@ -202,21 +220,35 @@ def _verdict(operation: Operation) -> tuple[OperationState, str | None, str]:
             return OperationState.FAILED, "timed_out", f"Time was over. {_tally(operation)}"
         return OperationState.CANCELLED, "cancelled", f"Cancelled. {_tally(operation)}"
     failed = [step for step in operation.steps if step.state is StepState.FAILED]
+    if operation.kind in RETURNS and all(step.method in _RETURNS for step in failed):
+        return _verdict_of_return(operation, failed)
     if not failed:
         return OperationState.SUCCEEDED, None, _tally(operation)
-    if operation.kind is OperationKind.EXIT and all(step.method in _RETURNS for step in failed):
-        return OperationState.FAILED, "restore_incomplete", _tally(operation)
     first = failed[0].failure
     code = first.code if first is not None else "step_failed"
     return OperationState.FAILED, code, _tally(operation)
 
 
+def _verdict_of_return(
+    operation: Operation, failed: Sequence[Step]
+) -> tuple[OperationState, str | None, str]:
+    """The same where VMs were brought home: who was meant to be and is not makes it incomplete; a
+    step that failed before another one brought its VM home does not."""
+    has_lost_medium = any(step.method is Method.INSERT for step in failed)
+    if is_incomplete(operation) or has_lost_medium:
+        return OperationState.FAILED, "restore_incomplete", _tally(operation)
+    return OperationState.SUCCEEDED, None, _tally(operation)
+
+
 def _tally(operation: Operation) -> str:
-    """How many VMs ended how, in a sentence."""
+    """How many VMs ended how, in a sentence, and who is not home, in another one."""
+    return " ".join(filter(None, (_counts(operation), closing_list(operation))))
+
+
+def _counts(operation: Operation) -> str:
     counts: dict[str, int] = {}
-    for step in operation.steps:
-        if step.planned.vm is not None and _tells(step, operation):
-            counts[step.outcome.value] = counts.get(step.outcome.value, 0) + 1
+    for step in _telling(operation):
+        counts[step.outcome.value] = counts.get(step.outcome.value, 0) + 1
     touched = {step.planned.vm for step in operation.steps}
     left = sum(1 for entry in operation.roster if entry.vm not in touched)
     if left:
@@ -229,10 +261,12 @@ def _tally(operation: Operation) -> str:
     return f"VMs: {words}."
 
 
-def _tells(step: Step, operation: Operation) -> bool:
-    """Whether a step says what became of its VM: a medium that is put back into its drive at the
-    end of an exit does not."""
-    return step.method is not Method.INSERT or operation.kind is not OperationKind.EXIT
+def _telling(operation: Operation) -> Iterable[Step]:
+    """The steps that say what became of their VMs: of several that bring one home the last, and
+    not that a medium is put back into its drive at the end."""
+    if operation.kind in RETURNS:
+        return [steps[-1] for steps in return_steps(operation).values()]
+    return [step for step in operation.steps if step.planned.vm is not None]
 
 
 def _mode_after(operation: Operation, host: HostName, mode: HostMode) -> HostMode | None:

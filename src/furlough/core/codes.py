@@ -77,6 +77,24 @@ CLUSTER_CODES: Mapping[str, Kind] = {
     ),
 }
 
+# What the precheck of an exit says about the VMs of the record.
+RESTORE_CODES: Mapping[str, Kind] = {
+    "restore.hindered": Kind(
+        severity=_WARNING,
+        meaning="A VM of the record is meant to come home and cannot at present; the others come, "
+        "the exit ends as restore_incomplete, and the VM stays on record.",
+        remedy="Remove what the message names; a later furlough exit HOST brings it home, also "
+        "while the host is in service.",
+    ),
+    "restore.changed": Kind(
+        severity=_INFO,
+        meaning="Somebody has changed, moved, stopped or started a VM of the record since it was "
+        "evacuated. It comes back as it is now, or stays where it was put.",
+        remedy="Nothing has to be done. To have it elsewhere: furlough vm migrate, furlough vm "
+        "start.",
+    ),
+}
+
 HOST_CODES: Mapping[str, Kind] = {
     "host.silent": Kind(
         severity=_BLOCKER,

@@ -33,7 +33,8 @@ _NO_LIMITS: Mapping[ClusterName, Limits] = {}
 class Move:
     """One migration. `memory_mib` is sent at first; `dirty_mib_s` is rewritten each second, at most
     `working_set_mib`. `pace`: what it gets of its part of the links, 1 if they carry what they
-    should. `set_up_s` and `finish_s` send nothing; the finish ends the pause of the guest."""
+    should. `set_up_s` and `finish_s` send nothing; the finish ends the pause of the guest. `after`:
+    places of the moves that must be over before."""
 
     source: HostName
     target: HostName
@@ -44,6 +45,7 @@ class Move:
     pace: float = 1.0
     set_up_s: float = 0.0
     finish_s: float = 0.0
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,9 @@ class _Run:
         still = []
         for number, move in self.waiting:
             limits = self.limits.get(move.cluster)
+            if any(one not in self.done for one in move.after):
+                still.append((number, move))
+                continue
             if limits is not None and (
                 out[move.source] >= max(1, limits.per_source)
                 or into[move.target] >= max(1, limits.per_target)

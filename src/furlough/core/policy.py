@@ -110,11 +110,13 @@ class CancelMode(StrEnum):
 
 
 class RestoreMode(StrEnum):
-    """What an exit brings back: nothing; the VMs that moved; all that the record names."""
+    """What an exit brings back: nothing; the VMs that moved; all that the record names; those of
+    the record that the operator names."""
 
     NONE = "none"
     MOVED = "moved"
     RECORDED = "recorded"
+    SELECTED = "selected"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +148,13 @@ class EnterOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExitOptions:
-    """How to exit maintenance."""
+    """How to exit maintenance. Only with `restore` selected: VMs of the record to `power_on` where
+    they were stopped, and to bring home live or cold."""
 
     restore: RestoreMode = RestoreMode.RECORDED
+    power_on: tuple[VmId, ...] = ()
+    live_migrate_back: tuple[VmId, ...] = ()
+    cold_migrate_back: tuple[VmId, ...] = ()
     timeout_s: float = 0
     reason: str = ""
     ticket: str = ""

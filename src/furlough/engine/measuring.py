@@ -49,21 +49,24 @@ class Measuring:
 
     async def survey(self, inventory: Inventory, hosts: Sequence[HostName]) -> None:
         """Measure the VMs of these hosts, side by side, but for those measured a short time ago."""
+        await self.survey_vms(inventory, [vm for name in hosts for vm in inventory.vms_on(name)])
+
+    async def survey_vms(self, inventory: Inventory, vms: Sequence[Vm]) -> None:
+        """The same for these VMs, wherever they are."""
         now = self._clock.now()
         self._known = {vm: one for vm, one in self._known.items() if one.holds(now)}
         async with asyncio.TaskGroup() as tasks:
-            for name in hosts:
+            for name in dict.fromkeys(vm.host for vm in vms):
                 if inventory.host(name).is_connected:
-                    tasks.create_task(self._survey_host(name, inventory))
+                    on_host = [vm for vm in vms if vm.host == name]
+                    tasks.create_task(self._survey_host(name, on_host, inventory))
 
-    async def _survey_host(self, host: HostName, inventory: Inventory) -> None:
+    async def _survey_host(self, host: HostName, vms: Sequence[Vm], inventory: Inventory) -> None:
         """One at a time: whoever comes second finds what the first has measured."""
         async with self._turns.setdefault(host, asyncio.Lock()):
             now = self._clock.now()
             wanted = [
-                vm
-                for vm in inventory.vms_on(host)
-                if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
+                vm for vm in vms if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
             ]
             if wanted:
                 await self._measure(host, wanted, inventory)

@@ -133,6 +133,9 @@ class Migration:
 
     async def _start(self, target: HostName) -> bool:
         """Write the intent, where slots, room and the target's mode allow it."""
+        if self._step.planned.after:
+            # Its room has only just been made: what was known of the target is too old.
+            await self._work.observer.refresh([target])
         inventory = await self._work.observer.inventory()
         planned, copies = self._step.planned, inventory.running_copies_of(self._vm)
         # Disks and proofs may have changed since the plan: as careful as the stricter of both.

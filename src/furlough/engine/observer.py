@@ -15,7 +15,7 @@ import structlog
 from furlough.core.admission import Standing
 from furlough.core.drift import kept_empty_by
 from furlough.core.enrolment import EnrolledHost, Enrolment, facts_of
-from furlough.core.ids import HostName
+from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.states import Guard, HostMode, Reachability
 from furlough.core.vm_policy import Words, policy_of
@@ -157,6 +157,17 @@ class Observer:
             self._probing.survey(known, hosts), self._measuring.survey(known, hosts)
         )
         return replace(await self.inventory(), site_findings=found)
+
+    async def survey_return(self, homes: Sequence[HostName], vms: Sequence[VmId]) -> Inventory:
+        """All that is known now, after the homes of these VMs and the hosts where they are have
+        been probed, the homes asked about the VMs, and their writing measured."""
+        known = await self.inventory()
+        coming = [known.vm(vm) for vm in vms if known.copies_of(vm)]
+        await asyncio.gather(
+            self._probing.survey_return(known, homes, coming),
+            self._measuring.survey_vms(known, coming),
+        )
+        return await self.inventory()
 
     async def inventory(self) -> Inventory:
         """All that is known now. Silent hosts keep the VMs last seen there, unless another host

@@ -41,8 +41,9 @@ from furlough.engine.migrating import Migration
 from furlough.engine.observer import modes_of
 from furlough.engine.powering import POWER_STEPS
 from furlough.engine.remedying import MEDIUM_STEPS
+from furlough.engine.returning import latecomers
 from furlough.engine.work import Work
-from furlough.errors import Stale, Unreachable
+from furlough.errors import Conflict, Refused, Stale, Unreachable
 
 log = structlog.get_logger()
 
@@ -177,9 +178,23 @@ class Runner:
             await self._ledger.record_if_unchanged(*events)
             return True
         if todo.ending is not None and not self._active:
-            await self._end(todo.ending)
+            if not await self._take_latecomers():
+                await self._end(todo.ending)
             return True
         return False
+
+    async def _take_latecomers(self) -> bool:
+        """Whether VMs that could not come home before can now; then it is not over yet."""
+        more = await latecomers(self._work, self._ledger.operation)
+        if more is None:
+            return False
+        try:
+            await self._ledger.record_if_unchanged(more.event, terms=more.terms)
+        except Stale:
+            raise
+        except (Refused, Conflict):
+            return False  # Somebody else has the room or the VM by now.
+        return True
 
     async def _end(self, ending: Ending) -> None:
         """The last entry, with the modes of the hosts in the same transaction."""

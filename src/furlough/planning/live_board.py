@@ -52,11 +52,12 @@ from furlough.planning.ties import ties_of
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """For whom places are sought. `vms` move, whatever else is said of them, and nobody else on
-    their hosts does; `judge` says what stands against each of the cluster's hosts. None of a
-    cluster's VMs: whoever could move may."""
+    their hosts does; `judge` says what stands against each of `targets` (none named: against each
+    of the cluster's hosts). None of a cluster's VMs: whoever could move may."""
 
     vms: Sequence[Vm] = ()
     judge: Judge = obstacles
+    targets: frozenset[HostName] = frozenset()
 
 
 def board_of_live(
@@ -79,7 +80,7 @@ def board_of_live(
         hosts=_live_hosts(inventory, hosts, reservations),
         vms=_live_vms(rows, asked),
         groups=tuple(_live_groups(rows.bonds, _seats(rows.vms, asked), rows.host_at)),
-        row_of_kind=remembered(lambda vm: rows.row(vm, asked.judge)),
+        row_of_kind=remembered(lambda vm: rows.row(vm, asked)),
         row_of_class=rows.class_rows,
     )
 
@@ -226,10 +227,10 @@ class _LiveRows:
             numbers.append(number)
         return ints(numbers)
 
-    def row(self, place: int, judge: Judge) -> Row:
+    def row(self, place: int, asked: Asked) -> Row:
         """What stands against a VM on each host: what the two are, then what the judge says. One
         that is off is not moved: it starts where it is."""
-        vm = self.vms[place]
+        vm, judge = self.vms[place], asked.judge
         if vm.is_active:
             row = self.class_rows(int(self.classes[place])).copy()
         else:
@@ -238,6 +239,8 @@ class _LiveRows:
         if judge is obstacles:
             judge = obstacles_of_moment
             is_in_doubt &= self._may_hinder(vm)
+        if asked.targets:  # No other host is asked: nobody goes there.
+            is_in_doubt &= np.array([host.name in asked.targets for host in self.hosts])
         for at in np.flatnonzero(is_in_doubt).tolist():
             found = judge(vm, self.hosts[at], self.inventory)
             if found:

@@ -22,7 +22,7 @@ from furlough.core.estimate import (
     rate_mib_s,
 )
 from furlough.core.forecast import Course, Move, forecast
-from furlough.core.ids import HostName
+from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.plan import Handover, PlannedStep
 from furlough.planning.handover import HELD_S
@@ -79,7 +79,14 @@ def moving_time(steps: Sequence[PlannedStep], inventory: Inventory) -> MovingTim
 
 
 def _courses(steps: Sequence[PlannedStep], inventory: Inventory, mood: _Mood) -> list[Course]:
-    moves = [_move(step, inventory, mood) for step in steps]
+    places = {step.number: place for place, step in enumerate(steps)}
+    moves = [
+        replace(
+            _move(step, inventory, mood),
+            after=tuple(places[one] for one in step.after if one in places),
+        )
+        for step in steps
+    ]
     links = {host.name: rate_mib_s(host, host) for host in inventory.hosts}
     limits = {one.name: one.policy.limits for one in inventory.clusters}
     return forecast(moves, links, limits)
@@ -114,8 +121,10 @@ def _working_set(vm: Vm, mood: _Mood) -> float:
 
 
 def vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
-    """The VM of a step that moves one, as it is on the host that it leaves."""
-    return next(vm for vm in inventory.vms_on(_ends(step)[0]) if vm.id == step.vm)
+    """The VM of a step that moves one, as it is on the host that it leaves, or where it is before
+    an earlier step brings it there."""
+    here = (vm for vm in inventory.vms_on(_ends(step)[0]) if vm.id == step.vm)
+    return next(here, None) or inventory.vm(step.vm or VmId(""))
 
 
 def _ends(step: PlannedStep) -> tuple[HostName, HostName]:

@@ -204,7 +204,7 @@ def roster_of(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
     entries: dict[VmId, RosterEntry] = {}
     for step in plan.steps:
         if step.vm is not None and step.source is not None and step.vm not in entries:
-            vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
+            vm = _vm_of(step, inventory)
             entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
     if plan.kind is OperationKind.ENTER:
         # Those that are left are accounted for as well.
@@ -212,6 +212,13 @@ def roster_of(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
             vm = next(vm for vm in inventory.copies_of(left.vm) if vm.host in plan.hosts)
             entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
     return tuple(entries.values())
+
+
+def _vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
+    """The VM of a step as it is now: where the step starts, or where an earlier step starts that
+    brings it there."""
+    here = (vm for vm in inventory.vms_on(step.source or step.host) if vm.id == step.vm)
+    return next(here, None) or inventory.vm(step.vm or VmId(""))
 
 
 def plan_action(kind: OperationKind, host: HostName, steps: Sequence[PlannedStep]) -> Plan:
@@ -309,6 +316,8 @@ def _load_after(
     for step in steps:
         if step.method in (Method.LIVE, Method.COLD):
             arriving[step.targets[0]] = arriving.get(step.targets[0], NOTHING) + step.load
+            if step.source is not None and _is_second_leg(step, steps):
+                arriving[step.source] = arriving.get(step.source, NOTHING) - step.load
             departing.add((step.source, step.vm))
     loads = []
     clusters = {inventory.host(name).cluster for name in hosts}
@@ -328,3 +337,8 @@ def _load_after(
     if not loads:
         return NO_LOAD
     return LoadAfter(max=round(max(loads), 4), sd=round(pstdev(loads), 4))
+
+
+def _is_second_leg(step: PlannedStep, steps: Sequence[PlannedStep]) -> bool:
+    """Whether another step brings the VM to where this one takes it from."""
+    return any(one.vm == step.vm and step.source in one.targets[:1] for one in steps if one.vm)

@@ -44,7 +44,7 @@ from furlough.planning.planner import (
     plan_migration,
     plan_power,
 )
-from furlough.planning.restore import Away, Return
+from furlough.planning.record import Away
 from furlough.ports import Progress
 from furlough.prechecks.assessing import assess
 from furlough.prechecks.host_power import check_power, plan_host_power
@@ -60,7 +60,7 @@ from furlough.prechecks.requests import (
     settled,
 )
 from furlough.service.enrolling import Enrolling
-from furlough.service.exiting import Exiting
+from furlough.service.exiting import Exiting, ExitReport, Recorded
 from furlough.service.intake import Intake, Request
 from furlough.service.steering import Steering
 from furlough.service.upkeep import Upkeep
@@ -171,11 +171,13 @@ class Service:
         check_wait(options)
         return settled(options, hosts, inventory)
 
-    async def exit_check(
-        self, hosts: Sequence[HostName], options: ExitOptions
-    ) -> tuple[Plan, tuple[Return, ...]]:
+    async def exit_check(self, hosts: Sequence[HostName], options: ExitOptions) -> ExitReport:
         """What exiting would do about every VM of the record. Changes nothing."""
         return await self._exiting.check(hosts, options)
+
+    async def record(self, host: HostName) -> Recorded:
+        """Who is on record to come home to a host."""
+        return await self._exiting.record(host)
 
     # --- asking for operations -------------------------------------------------------------
 
@@ -207,6 +209,12 @@ class Service:
     ) -> Operation:
         """Bring the VMs home and put these hosts back into service."""
         return await self._exiting.exit(hosts, options, request)
+
+    async def close_record(
+        self, host: HostName, options: ActionOptions, request: Request
+    ) -> Operation:
+        """Take off the record whoever is still to come home to a host: it stays where it is."""
+        return await self._exiting.close_record(host, options, request)
 
     async def cordon(self, host: HostName, options: ActionOptions, request: Request) -> Operation:
         """No new VMs for this host by our hand; nothing moves."""

@@ -42,12 +42,13 @@ from furlough.core.journal import (
     StepSucceeded,
     apply,
 )
+from furlough.core.not_home import RETURNS
 from furlough.core.operation import Operation, Outcome, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Bug, Conflict, Stale
-from furlough.planning.restore import Away, is_closed_by
+from furlough.planning.record import Away, is_closed_by
 from furlough.ports import IdempotencyKey
 from furlough.store import codec, reading, remedying, tables
 
@@ -137,8 +138,8 @@ def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: T
     held: dict[HostName, list[Reservation]] = {}
     for step in steps:
         for target in step.targets[:1]:
-            if step.vm is None:
-                continue
+            if step.vm is None or step.after:
+                continue  # Room that has to be made first is looked at once it is made.
             # Room is looked at with what these very steps take there before.
             room = terms.rooms.get(target, _UNLIMITED)
             room = replace(room, free=room.free - taken.get(target, NOTHING))
@@ -355,7 +356,8 @@ def _check_nobody_comes(connection: Connection, host: HostName) -> None:
 def _step_started(event: StepStarted, connection: Connection, operation: Operation) -> None:
     planned = operation.step(event.step).planned
     if event.target is not None and planned.vm is not None:
-        _reserve(connection, operation, [replace(planned, targets=(event.target,))])
+        held = [replace(planned, targets=(event.target,))]
+        _reserve(connection, operation, held, holds_later=False)
 
 
 @_project.register
@@ -388,15 +390,23 @@ def _step_succeeded(event: StepSucceeded, connection: Connection, operation: Ope
     ).scalar_one_or_none()
     known = None if row is None else codec.AWAY.value(row)
     evacuated = operation.kind is OperationKind.ENTER
+    is_on_its_way = operation.kind in RETURNS and planned.host == _home_of(known)
     if event.outcome is Outcome.STOPPED:
         if evacuated:
             _remember_away(connection, _stopped(operation, planned, event.where, known))
     elif known is not None and event.where == known.home:
         _forget_away(connection, [planned.vm])
+    elif event.outcome is Outcome.MOVED and is_on_its_way and known is not None:
+        # It waits on a third host: if nothing more comes of it, a later exit finds it there.
+        _remember_away(connection, replace(known, left_on=event.where))
     elif event.outcome is Outcome.MOVED and evacuated:
         _remember_away(connection, _moved(operation, planned, event.where, known))
     elif event.outcome is Outcome.STARTED and known is not None and known.was_stopped:
         _remember_away(connection, replace(known, was_stopped=False))
+
+
+def _home_of(known: Away | None) -> HostName | None:
+    return None if known is None else known.home
 
 
 # The endings of steps that change what is on record about a VM.
@@ -409,7 +419,14 @@ def _moved(
     """A VM that was away already keeps its home and its past; only its whereabouts change."""
     if known is None:
         return _new_away(operation, planned, left_on)
-    return replace(known, left_on=left_on, operation=operation.id, was_stopped=False)
+    return replace(
+        known,
+        left_on=left_on,
+        operation=operation.id,
+        was_stopped=False,
+        method=planned.method,
+        load=planned.load,
+    )
 
 
 def _stopped(
@@ -419,7 +436,7 @@ def _stopped(
     away = _new_away(operation, planned, left_on)
     if known is not None:
         away = replace(away, home=known.home, since=known.since)
-    return replace(away, was_stopped=True, method=planned.method, load=planned.load)
+    return replace(away, was_stopped=True)
 
 
 def _new_away(operation: Operation, planned: PlannedStep, left_on: HostName) -> Away:
@@ -433,6 +450,8 @@ def _new_away(operation: Operation, planned: PlannedStep, left_on: HostName) -> 
         operation=operation.id,
         since=operation.created_at,
         before=planned.before,
+        method=planned.method,
+        load=planned.load,
     )
 
 
@@ -452,7 +471,7 @@ def _ended(_event: OperationEnded, connection: Connection, operation: Operation)
     connection.execute(
         update(tables.host).where(tables.host.c.operation == number).values(operation=None)
     )
-    if operation.kind is OperationKind.EXIT:
+    if operation.kind in (*RETURNS, OperationKind.CLOSE_RECORD):
         record = reading.read_away(connection)
         _forget_away(connection, [one.vm for one in record if is_closed_by(operation, one)])
 
@@ -463,8 +482,15 @@ def _own(connection: Connection, operation: Operation, roster: Iterable[RosterEn
         connection.execute(insert(tables.vm_owner), rows)
 
 
-def _reserve(connection: Connection, operation: Operation, steps: Iterable[PlannedStep]) -> None:
-    """Hold room for each VM on the first of its targets, and nowhere else."""
+def _reserve(
+    connection: Connection,
+    operation: Operation,
+    steps: Iterable[PlannedStep],
+    *,
+    holds_later: bool = True,
+) -> None:
+    """Hold room for each VM on the first of its targets, and nowhere else. `holds_later`: a step
+    that comes after others holds its room when it starts."""
     number = number_of(operation.id)
     rows = [
         {
@@ -475,7 +501,7 @@ def _reserve(connection: Connection, operation: Operation, steps: Iterable[Plann
             "vcpus": step.load.vcpus,
         }
         for step in steps
-        if step.vm is not None and step.targets
+        if step.vm is not None and step.targets and not (step.after and holds_later)
     ]
     if not rows:
         return

@@ -13,17 +13,14 @@ from furlough.core.policy import (
     Automation,
     CancelMode,
     EnterOptions,
-    ExitOptions,
     OnFailure,
     Order,
-    RestoreMode,
     Scope,
     StorageMode,
 )
-from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, policy_word
+from furlough.wire.exits import ExitBody
+from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, VmName, policy_word
 
-# A VM by its name, which may be long and strange, or by its UUID.
-VmName = Annotated[str, Field(min_length=1, max_length=1024)]
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -57,18 +54,6 @@ class EnterBody(Body):
             override=tuple(dict.fromkeys(self.override)),
             strict=tuple(dict.fromkeys(self.strict)),
         )
-
-
-class ExitBody(Body):
-    """Options of exiting maintenance."""
-
-    restore: RestoreMode = RestoreMode.RECORDED
-    timeout_s: float = 0
-    reason: Text = ""
-    ticket: Text = ""
-
-    def to_core(self) -> ExitOptions:
-        return ExitOptions(**self.model_dump(exclude={"plan_hash"}))
 
 
 class ActionBody(Body):
