@@ -1027,8 +1027,8 @@ def fingerprints(path: str) -> list[str]:
 def handshake_trouble(
     authority: str, server_cert: str, server_key: str, client_cert: str, client_key: str
 ) -> str:
-    """Why this host's two certificates do not take each other, as QEMU would have them do: in memory,
-    one end against the other. Empty if they do. It finds what is missing in a chain, a key
+    """Why this host's two certificates do not take each other, as QEMU would have them do: in
+    memory, one end against the other. Empty if they do. It finds a chain that is broken, a key
     that is another certificate's, and a date that is over."""
     import ssl
 

@@ -158,8 +158,8 @@ def _check_paths(case: Case) -> Iterator[Finding]:
 
 
 def _check_encryption(case: Case) -> Iterator[Finding]:
-    """Whether memory would pass in clear, or could not pass at all for that; once for the host where
-    that is so with every target, else per target."""
+    """Whether memory would pass in clear, or could not pass at all for that; once for the host
+    where that is so with every target, else per target."""
     targets = [one for one in case.targets if one.is_connected and case.host.is_connected]
     if not (targets and case.live_or_stuck):
         return
