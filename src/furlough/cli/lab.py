@@ -76,7 +76,7 @@ def up(
     ] = None,
     tls: Annotated[
         bool, typer.Option("--tls/--no-tls", help="Certificates, so that migrations are encrypted.")
-    ] = True,
+    ] = False,
     no_daemon: Annotated[bool, typer.Option("--no-daemon", help="Start no `furlough`.")] = False,
 ) -> None:
     """Build a lab: hosts, VMs, storage, links, and a furlough daemon that knows them."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from furlough.core.encryption import End, Wire, wire_between
+from furlough.core.encryption import End, MigrationTls, Wire, wire_between
 from furlough.core.inventory import Host
 
 
@@ -14,3 +14,8 @@ def wire_of(source: Host, target: Host) -> Wire:
 
 def _end(host: Host) -> End:
     return End(name=host.name, wish=host.migration_tls, means=host.tls)
+
+
+def must_encrypt(host: Host) -> bool:
+    """Whether nothing may leave or reach a host in clear."""
+    return host.migration_tls is MigrationTls.REQUIRED
