@@ -21,6 +21,7 @@ from typing import Protocol
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
 from furlough.core.drift import HostNote
+from furlough.core.encryption import ABLE, TlsMeans
 from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Vm
@@ -58,7 +59,8 @@ class HostFacts:
 
     `has_guard`: whether furlough-host answers there. `marker`: the marker it holds, if any.
     `guard_trouble`: why its hook cannot be relied on; empty once it was seen to refuse, by this
-    daemon, since it started. `boot_id`: another one after every boot of the host.
+    daemon, since it started. `boot_id`: another one after every boot of the host. `tls`: what it
+    has for encrypting migrations.
     """
 
     host: HostName
@@ -78,6 +80,7 @@ class HostFacts:
     emulator_version: int = 0
     free_huge_pages: Mapping[int, int] = field(default_factory=dict)
     numa_nodes: frozenset[int] = frozenset()
+    tls: TlsMeans = ABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,8 @@ class Occupancy:
 @dataclass(frozen=True, kw_only=True)
 class MigrationOrder:
     """One live migration, with nothing left to choose. `carries_definition`: the VM is persistent,
-    so its definition goes along and leaves the source."""
+    so its definition goes along and leaves the source. `is_encrypted`: never in clear, even where
+    it fails for that."""
 
     vm: VmId
     source: HostName
@@ -122,6 +126,7 @@ class MigrationOrder:
     waives_storage_check: bool
     operation: OperationId
     epoch: int
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

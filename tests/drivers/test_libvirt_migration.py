@@ -9,6 +9,7 @@ import pytest
 
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.plan import Handover
+from furlough.errors import Refused
 from furlough.ports import MigrationOrder, MigrationReport, Progress
 from tests.drivers.binding import needing_libvirt
 
@@ -90,7 +91,7 @@ class Asked:
             raise error
 
 
-TO = ("qemu+tls://h2/system", "tcp://192.168.7.2")
+TO = ("qemu+tls://h2/system", "tcp://192.168.7.2", "h2.example.org")
 
 
 def test_the_vm_is_named_by_its_uuid_and_the_memory_is_told_where_to_go() -> None:
@@ -98,6 +99,34 @@ def test_the_vm_is_named_by_its_uuid_and_the_memory_is_told_where_to_go() -> Non
     assert migration.migrate(asked, ORDER, *TO) == ()
     assert asked.looked_up == [ORDER.vm]
     assert asked.calls == [(TO[0], {"migrate_uri": TO[1]}, migration.flags_of(ORDER))]
+
+
+def test_an_encrypted_migration_names_whom_its_target_has_to_be() -> None:
+    asked = Asked()
+    order = replace(ORDER, is_encrypted=True)
+    migration.migrate(asked, order, *TO)
+    ((_uri, parameters, flags),) = asked.calls
+    assert parameters == {"migrate_uri": TO[1], "tls.destination": "h2.example.org"}
+    assert names_of(flags) == ALWAYS | DEFINITION | {"TLS"}
+
+
+def test_what_was_to_be_encrypted_is_never_tried_in_clear() -> None:
+    asked = Asked(refusals=[libvirt.VIR_ERR_MIGRATE_UNSAFE])
+    order = replace(ORDER, is_encrypted=True, waives_storage_check=True)
+    migration.migrate(asked, order, *TO)
+    assert ["TLS" in names_of(flags) for _uri, _parameters, flags in asked.calls] == [True, True]
+
+
+def test_the_advice_about_certificates_goes_with_failures_of_encrypted_migrations_alone() -> None:
+    certificates = needing_libvirt("furlough.drivers.libvirt.certificates")
+    failed = Refused("hypervisor.failed", "migration: the stream broke.")
+    encrypted = replace(ORDER, is_encrypted=True)
+    advised = certificates.advised(failed, encrypted, "h2.example.org")
+    assert advised.message.startswith("migration: the stream broke. (The migration was encrypted")
+    assert "h2.example.org (furlough host set h2 --tls-name)" in advised.remedy
+    assert certificates.advised(failed, ORDER, "h2") is failed
+    busy = Refused("hypervisor.busy", "migration: another job.")
+    assert certificates.advised(busy, encrypted, "h2") is busy
 
 
 def test_libvirts_storage_check_is_waived_only_after_it_has_said_no_and_that_is_noted() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from furlough.core.affinity import Rule, RuleKind
+from furlough.core.encryption import MigrationTls, TlsMeans
 from furlough.core.ids import VmId
 from furlough.core.inventory import Disk, DiskKind, Host, Inventory, Proof, Vm
 from furlough.core.policy import EnterOptions, Reserve, Scope
@@ -118,6 +119,12 @@ def _site(code: str, subject: str, message: str) -> Inventory:
     return replace(leaving(a_vm(1)), site_findings=[(code, subject, message)])
 
 
+def _unencrypted(wish: MigrationTls) -> Inventory:
+    """A host that has no certificates, and somebody on it."""
+    host = replace(a_host(H1), migration_tls=wish, tls=TlsMeans(trouble="it has none"))
+    return with_hosts(host, vms=(a_vm(1),))
+
+
 _DEVICE = a_vm(1, devices=["gpu"])
 _NO_PATH = a_probe(peers={H2: Reach(because="timed out")})
 
@@ -152,6 +159,8 @@ TROUBLES: Mapping[str, Trouble] = {
         "host.starts_guests": probed(a_probe(starts_guests_at_boot=True)),
         "host.open_port": probed(a_probe(open_ports=["libvirtd takes anybody on port 16509"])),
         "network.unreachable": probed(_NO_PATH, a_vm(1)),
+        "network.unencrypted": _unencrypted(MigrationTls.WHEN_POSSIBLE),
+        "network.tls_missing": _unencrypted(MigrationTls.REQUIRED),
         "network.latency": probed(a_probe(peers={H2: Reach(latency_ms=20.0)}), a_vm(1)),
         "network.slow": probed(a_probe(link=Link(interface="eth1", speed_mbit_s=100))),
         "network.no_redundancy": probed(a_probe(link=Link(interface="eth1", is_redundant=False))),

@@ -38,6 +38,10 @@ Reserve = Annotated[
     Literal["none", "n+1"] | None,
     typer.Option("--reserve", help="Room that has to be left: none, or for losing one more host."),
 ]
+Tls = Annotated[
+    Literal["required", "when_possible", "off"] | None,
+    typer.Option("--migration-tls", help="Whether migrations are encrypted."),
+]
 Severities = Annotated[
     list[str] | None,
     typer.Option(
@@ -151,6 +155,7 @@ def add(
     max_hosts_away: Away = None,
     trusts_own_proofs: Trust = None,
     reserve: Reserve = None,
+    migration_tls: Tls = None,
     severity: Severities = None,
     vm_default: VmDefaults = None,
     scope: Scope = None,
@@ -172,6 +177,7 @@ def add(
         max_hosts_away=max_hosts_away,
         trusts_own_proofs=trusts_own_proofs,
         reserve=reserve,
+        migration_tls=migration_tls,
         severity=_table("--severity", severity, {}, []),
         vm_defaults=_table("--vm-default", vm_default, {}, []),
     )
@@ -188,6 +194,7 @@ def set_(
     max_hosts_away: Away = None,
     trusts_own_proofs: Trust = None,
     reserve: Reserve = None,
+    migration_tls: Tls = None,
     severity: Severities = None,
     vm_default: VmDefaults = None,
     scope: Scope = None,
@@ -214,6 +221,7 @@ def set_(
             max_hosts_away=max_hosts_away,
             trusts_own_proofs=trusts_own_proofs,
             reserve=reserve,
+            migration_tls=migration_tls,
             severity=_table("--severity", severity, weights, unset or []),
             vm_defaults=_table("--vm-default", vm_default, defaults, unset or []),
         )

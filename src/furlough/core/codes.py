@@ -170,6 +170,21 @@ HOST_CODES: Mapping[str, Kind] = {
         remedy="Open the migration ports between the two hosts, both ways; look at routes, "
         "firewalls and migration_address.",
     ),
+    "network.unencrypted": Kind(
+        severity=_WARNING,
+        meaning="Between source and target the memory of VMs passes in clear, or, where encryption "
+        "is required, that target is not used.",
+        remedy="Place certificates for migrations on both hosts, or set migration_tls=off where "
+        "nobody can listen; see docs/how-to/encrypt-migrations.md.",
+    ),
+    "network.tls_missing": Kind(
+        severity=_BLOCKER,
+        meaning="Migrations have to be encrypted (migration_tls = required), and between the host "
+        "and its targets they cannot be.",
+        remedy="Place certificates for migrations on the hosts that the message names; see "
+        "docs/how-to/encrypt-migrations.md.",
+        may_be_overridden=False,
+    ),
     "network.slow": Kind(
         severity=_WARNING,
         meaning="The host's migration link is slower than it was enrolled with, so estimates are "

@@ -130,7 +130,8 @@ class PlanExtended:
 class StepStarted:
     """The intent: from now on its effect may be on the world. `was_paused`: so the VM was seen
     just before, and so it has to arrive. `handover`: as facts allow it now, which may be less
-    than the plan thought. `boot_id`: the boot of the host that the step is to end."""
+    than the plan thought; so `is_encrypted`, too. `boot_id`: the boot of the host that the step is
+    to end."""
 
     step: int
     target: HostName | None
@@ -138,6 +139,7 @@ class StepStarted:
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
     boot_id: str = ""
+    is_encrypted: bool = False
     kind: Literal["step_started"] = "step_started"
 
 
@@ -418,6 +420,7 @@ def _started(event: StepStarted, step: Step, at: datetime) -> Step:
         was_paused=event.was_paused,
         handover=event.handover,
         boot_id=event.boot_id,
+        is_encrypted=event.is_encrypted,
     )
     return replace(
         step,

@@ -89,6 +89,7 @@ class Attempt:
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
     boot_id: str = ""
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from furlough.core.encryption import MigrationTls
 from furlough.core.ids import HostName, VmId
 
 
@@ -88,8 +89,9 @@ class ClusterPolicy:
     that VMs may hold; `vcpu_overcommit` the vCPUs promised per processor; `max_hosts_away` the
     hosts that may be entering, in maintenance or exiting at the same time. `trusts_own_proofs`
     waives the hypervisor's storage check where our own two proofs hold for every disk. `severity`:
-    finding codes that weigh more or less here than usual, as (code, severity). `maintenance`: what
-    holds for options of entering that a request leaves open.
+    finding codes that weigh more or less here than usual, as (code, severity). `migration_tls`:
+    whether migrations are encrypted, for hosts that say nothing else. `maintenance`: what holds for
+    options of entering that a request leaves open.
     """
 
     memory_ceiling: float = 0.9
@@ -99,6 +101,7 @@ class ClusterPolicy:
     limits: Limits = field(default_factory=Limits)
     reserve: Reserve = Reserve.NONE
     severity: tuple[tuple[str, str], ...] = ()
+    migration_tls: MigrationTls = MigrationTls.WHEN_POSSIBLE
     maintenance: EnterDefaults = field(default_factory=EnterDefaults)
 
 

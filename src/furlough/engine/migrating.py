@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from furlough.core.admission import terms_of
+from furlough.core.encryption import Wire
 from furlough.core.ids import HostName, VmId
 from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.looks import Job, Look, Presence, Why
@@ -28,6 +29,7 @@ from furlough.engine.whereabouts import fate_at_home, fate_elsewhere, search
 from furlough.engine.work import Work
 from furlough.errors import Bug, Conflict, FurloughError, Refused, Stale, Unreachable
 from furlough.planning.handover import handover_of
+from furlough.planning.wires import wire_of
 from furlough.ports import MigrationOrder, MigrationReport
 
 _ABORT_AGAIN_S = 1.0
@@ -61,6 +63,7 @@ class Migration:
         self._source: HostName = planned.source
         # As it is just before the start: its owner may have changed it since it was planned.
         self._seen: Look | None = None
+        self._clear_because = ""
 
     @property
     def _step(self) -> Step:
@@ -137,6 +140,11 @@ class Migration:
             # Its room has only just been made: what was known of the target is too old.
             await self._work.observer.refresh([target])
         inventory = await self._work.observer.inventory()
+        wire = wire_of(inventory.host(self._source), inventory.host(target))
+        if not wire.is_allowed:
+            await self._refuse_clear(target, wire)
+            return False
+        self._clear_because = wire.because
         planned, copies = self._step.planned, inventory.running_copies_of(self._vm)
         # Disks and proofs may have changed since the plan: as careful as the stricter of both.
         is_held = planned.handover is Handover.HELD or any(
@@ -148,6 +156,7 @@ class Migration:
             epoch=self._ledger.operation.epoch,
             was_paused=self._seen is not None and self._seen.presence is Presence.PAUSED,
             handover=Handover.HELD if is_held else Handover.NORMAL,
+            is_encrypted=wire.is_encrypted,
         )
         try:
             await self._ledger.record_if_unchanged(intent, terms=terms_of(inventory, [target]))
@@ -161,6 +170,11 @@ class Migration:
             await self._refuse(target, error.code, error.message)
             return False
         return True
+
+    async def _refuse_clear(self, target: HostName, wire: Wire) -> None:
+        """Certificates may have gone, or the wish may have come, since the plan."""
+        message = f"Memory may not pass to {target} in clear: {wire.because}."
+        await self._refuse(target, "target.refused", message)
 
     async def _refuse(self, target: HostName, code: str, message: str) -> None:
         """The attempt failed before it began: on to the next target, or later."""
@@ -200,6 +214,7 @@ class Migration:
             and self._step.attempts[-1].handover is planned.handover,
             operation=self._ledger.operation.id,
             epoch=self._ledger.operation.epoch,
+            is_encrypted=self._step.attempts[-1].is_encrypted,
         )
         try:
             with self._work.observer.link_speeds.watched(self._source, target) as journey:
@@ -245,6 +260,8 @@ class Migration:
         settled, notes = await self._carry_over(settled)
         if settled.ruling.code:
             notes = (*notes, settled.ruling.meaning)
+        if self._clear_because:
+            notes = (*notes, f"Its memory passed in clear: {self._clear_because}.")
         await self._ledger.record(
             StepSucceeded(
                 step=self._number,

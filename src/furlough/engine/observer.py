@@ -15,8 +15,9 @@ import structlog
 from furlough.core.admission import Standing
 from furlough.core.drift import kept_empty_by
 from furlough.core.enrolment import EnrolledHost, Enrolment, facts_of
-from furlough.core.ids import HostName, VmId
+from furlough.core.ids import ClusterName, HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.policy import ClusterPolicy
 from furlough.core.states import Guard, HostMode, Reachability
 from furlough.core.vm_policy import Words, policy_of
 from furlough.engine.learning import LinkSpeeds
@@ -174,7 +175,10 @@ class Observer:
         lists them by now."""
         enrolment = await self._store.enrolment()
         standings = await self._store.standings()
-        hosts = [self._host(one, standings) for one in enrolment.hosts if one.name in standings]
+        policies = {cluster.name: cluster.policy for cluster in enrolment.clusters}
+        hosts = [
+            self._host(one, standings, policies) for one in enrolment.hosts if one.name in standings
+        ]
         return Inventory(
             taken_at=self._clock.now(),
             clusters=list(enrolment.clusters),
@@ -185,7 +189,12 @@ class Observer:
             link_speeds=await self.link_speeds.known(),
         )
 
-    def _host(self, one: EnrolledHost, standings: Mapping[HostName, Standing]) -> Host:
+    def _host(
+        self,
+        one: EnrolledHost,
+        standings: Mapping[HostName, Standing],
+        policies: Mapping[ClusterName, ClusterPolicy],
+    ) -> Host:
         sight = self._sights.get(one.name, _Sight())
         standing, facts = standings[one.name], sight.facts
         known = Host(
@@ -199,6 +208,7 @@ class Observer:
             reserved_memory_mib=one.reserved_memory_mib,
             datastores=frozenset(one.datastores),
             link_mbit_s=one.link_mbit_s,
+            migration_tls=one.migration_tls or policies[one.cluster].migration_tls,
             addresses=frozenset({one.address, one.migration_address} - {""}),
             probe=self._probing.probe_of(one.name),
             has_other_way_in=bool(one.bmc) or one.has_other_way_in,
@@ -223,6 +233,7 @@ class Observer:
             has_guard=facts.has_guard,
             guard=_guard_of(facts),
             guard_trouble=facts.guard_trouble,
+            tls=facts.tls,
         )
 
     def _vms(self, enrolment: Enrolment, hosts: Iterable[Host]) -> Iterable[Vm]:

@@ -1125,7 +1125,122 @@ def open_ports() -> list[str]:
             found.append('TCP port %s lets in anybody: auth_tcp = "none" in %s' % (port, path))
         if settings.get("tls_no_verify_certificate") == "1":
             found.append("TLS takes any certificate: tls_no_verify_certificate = 1 in %s" % path)
+    settings = read_settings(ROOT + QEMU_SETTINGS)
+    for name in ("migrate_tls_x509_verify", "default_tls_x509_verify"):
+        if name in settings:
+            if settings[name] == "0":
+                found.append(
+                    "TLS takes migrations from anybody: %s = 0 in %s" % (name, QEMU_SETTINGS)
+                )
+            break
     return found
+
+
+# --- certificates for migrations ------------------------------------------------------------
+
+QEMU_SETTINGS = "/etc/libvirt/qemu.conf"
+TLS_DIRECTORY = "/etc/pki/qemu"
+TLS_FILES = (
+    "ca-cert.pem",
+    "server-cert.pem",
+    "server-key.pem",
+    "client-cert.pem",
+    "client-key.pem",
+)
+PEM = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def migration_tls() -> dict[str, Any]:
+    """Whether this host could encrypt migrations. `trouble`: why not, in words; empty if it can.
+    `authorities`: fingerprints of those whose certificates it believes. Keys stay here."""
+    settings = read_settings(ROOT + QEMU_SETTINGS)
+    directory = tls_directory(settings)
+    paths = [os.path.join(ROOT + directory, name) for name in TLS_FILES]
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing:
+        names = ", ".join(os.path.basename(path) for path in missing)
+        return {"trouble": "%s has no %s" % (directory, names), "authorities": []}
+    has_password = any(
+        settings.get("%s_tls_x509_secret_uuid" % kind) for kind in ("migrate", "default")
+    )
+    try:
+        authorities = fingerprints(paths[0])
+        # With a password only libvirt can open the keys; what they are worth shows when used.
+        trouble = "" if has_password else handshake_trouble(*paths)
+    except (OSError, ValueError) as error:
+        return {"trouble": "%s cannot be read: %s" % (directory, error), "authorities": []}
+    if trouble:
+        trouble = "the certificates in %s do not work: %s" % (directory, trouble)
+    return {"trouble": trouble, "authorities": authorities}
+
+
+def tls_directory(settings: dict[str, str]) -> str:
+    """Where libvirt takes the certificates for migrations from."""
+    for name in ("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"):
+        if settings.get(name):
+            return settings[name]
+    return TLS_DIRECTORY
+
+
+def fingerprints(path: str) -> list[str]:
+    """SHA-256 of every certificate in a file."""
+    import hashlib
+    import ssl
+
+    with open(path, encoding="ascii") as file:
+        found = PEM.findall(file.read())
+    return [hashlib.sha256(ssl.PEM_cert_to_DER_cert(one)).hexdigest() for one in found]
+
+
+def handshake_trouble(
+    authority: str, server_cert: str, server_key: str, client_cert: str, client_key: str
+) -> str:
+    """Why this host's two certificates do not take each other, as QEMU would have them do: in
+    memory, one end against the other. Empty if they do. It finds a chain that is broken, a key
+    that is another certificate's, and a date that is over."""
+    import ssl
+
+    ends = []
+    for is_server, cert, key in ((True, server_cert, server_key), (False, client_cert, client_key)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(authority)
+            context.load_cert_chain(cert, key, password=no_password)
+        except ssl.SSLError as error:
+            return "%s: %s" % (os.path.basename(cert), error.reason or error)
+        ends.append(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    pair = [
+        ends[0].wrap_bio(incoming, outgoing, server_side=True),
+        ends[1].wrap_bio(outgoing, incoming),
+    ]
+    return agree(pair)
+
+
+def agree(pair: list[Any]) -> str:
+    """Let two ends of TLS greet each other; why one does not take the other, empty if both do."""
+    import ssl
+
+    left = [pair[1], pair[0]]
+    for _turn in range(8):
+        for end in list(left):
+            try:
+                end.do_handshake()
+                left.remove(end)
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_message
+            except ssl.SSLError as error:
+                return str(error.reason or error)
+    return "they never agree" if left else ""
+
+
+def no_password() -> str:
+    """Asked for a password: there is nobody to ask."""
+    raise ValueError("a key has a password, and qemu.conf names no secret for it")
 
 
 def read_settings(path: str) -> dict[str, str]:
@@ -1284,6 +1399,7 @@ def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
         "interfaces": [name for _index, name in socket.if_nameindex()],
         "hook_installed": not hook_trouble(),
         "proof": proof_trouble(state_dir),
+        "migration_tls": migration_tls(),
     }
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from furlough.core.inventory import HOST_PASSTHROUGH, Host, Inventory, Vm
 from furlough.core.states import HostMode
+from furlough.planning.wires import wire_of
 
 # What an older probe said of the network may have changed since.
 _PROBE_HOLDS = timedelta(minutes=10)
@@ -34,6 +35,7 @@ class Cause(StrEnum):
     MACHINE = "machine"
     HUGE_PAGES = "huge_pages"
     NUMA = "numa"
+    TLS = "tls"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,10 @@ def of_silence(host: Host) -> Iterator[Obstacle]:
 
 def _of_path(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
     source = inventory.host(vm.host)
+    wire = wire_of(source, host)
+    if not wire.is_allowed:
+        message = f"memory may not pass in clear: {wire.because}"
+        yield Obstacle(cause=Cause.TLS, message=message)
     if source.probe is None and host.probe is None:
         return
     because = unreachable(source, host, inventory)

@@ -47,6 +47,7 @@ from furlough.planning.compatibility import (
     traits_of_vm,
 )
 from furlough.planning.ties import ties_of
+from furlough.planning.wires import must_encrypt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +252,8 @@ class _LiveRows:
         """The hosts against which something may stand for this VM besides what the two are: most
         hosts of a large cluster need not be asked."""
         is_asked = not self.moving or (vm.id, vm.host) in self.moving
-        has_more = vm.huge_page_kib is not None or self.inventory.host(vm.host).probe is not None
+        source = self.inventory.host(vm.host)
+        has_more = vm.huge_page_kib is not None or source.probe is not None or must_encrypt(source)
         if has_more or not is_asked:
             return np.ones(len(self.hosts), dtype=np.bool_)
         found = self._is_odd.copy()
@@ -281,6 +283,7 @@ class _LiveRows:
                 or not host.is_connected
                 or bool(host.kept_empty_by)
                 or host.probe is not None
+                or must_encrypt(host)
                 for host in self.hosts
             ],
             dtype=np.bool_,

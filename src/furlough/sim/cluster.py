@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from furlough.core.encryption import ABLE, TlsMeans
 from furlough.core.estimate import LINK_EFFICIENCY
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Agent, Disk, Nic
@@ -111,8 +112,8 @@ class SimHost:
     `guard_trouble`: what stands against relying on it. `refusals`: VMs that its hypervisor would
     not run, and why; `lost_files`: paths at which there is nothing any more; `lost_datastores`:
     what of its storage it reaches no longer; `migration_ports`: how many incoming migrations its
-    daemon has ports for; `vm_state`: what firmware and TPMs of VMs have written there;
-    `fails_starts`: its emulator ends at every start.
+    daemon has ports for; `tls`: what it has for encrypting migrations; `vm_state`: what firmware
+    and TPMs of VMs have written there; `fails_starts`: its emulator ends at every start.
     """
 
     name: HostName
@@ -135,6 +136,7 @@ class SimHost:
     emulator_version: int = 0
     free_huge_pages: dict[int, int] = field(default_factory=dict)
     numa_nodes: frozenset[int] = frozenset()
+    tls: TlsMeans = ABLE
     refusals: dict[VmId, str] = field(default_factory=dict)
     surroundings: Surroundings = field(default_factory=Surroundings)
     marker: Marker | None = None

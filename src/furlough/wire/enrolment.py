@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from furlough.core.affinity import Rule, RuleKind
+from furlough.core.encryption import MigrationTls
 from furlough.core.enrolment import (
     DatastoreKind,
     EnrolledDatastore,
@@ -103,6 +104,7 @@ class ClusterBody(Body):
     max_hosts_away: int = Field(default=1, ge=1, le=10000)
     trusts_own_proofs: bool = False
     reserve: Reserve = Reserve.NONE
+    migration_tls: MigrationTls = MigrationTls.WHEN_POSSIBLE
     limits: LimitsBody = Field(default_factory=LimitsBody)
     maintenance: MaintenanceBody = Field(default_factory=MaintenanceBody)
     severity: dict[str, str] = Field(default_factory=dict, max_length=1000)
@@ -183,6 +185,8 @@ class HostBody(Body):
     namespace: str = Field(default="", max_length=63)
     bmc: str = Field(default="", max_length=261)
     has_other_way_in: bool = False
+    migration_tls: MigrationTls | None = None
+    tls_name: str = Field(default="", max_length=253)
 
     def to_core(self) -> EnrolledHost:
         rest = self.model_dump(exclude={"name", "cluster", "datastores"})
@@ -231,6 +235,7 @@ def cluster_body(cluster: Cluster) -> dict[str, Any]:
         "max_hosts_away": policy.max_hosts_away,
         "trusts_own_proofs": policy.trusts_own_proofs,
         "reserve": policy.reserve.value,
+        "migration_tls": policy.migration_tls.value,
         "limits": {
             "per_source": policy.limits.per_source,
             "per_target": policy.limits.per_target,

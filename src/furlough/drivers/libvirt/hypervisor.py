@@ -20,6 +20,7 @@ from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
 from furlough.drivers.libvirt import (
     addresses,
+    certificates,
     cold,
     cpus,
     dirty_rate,
@@ -34,7 +35,7 @@ from furlough.drivers.libvirt import (
     vm_metadata,
 )
 from furlough.drivers.libvirt.connection import HostLink
-from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of
+from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of, tls_means_of
 from furlough.drivers.libvirt.site import Site
 from furlough.errors import FurloughError, NotFound, Refused, Unreachable
 from furlough.ports import (
@@ -160,6 +161,7 @@ class LibvirtHypervisor:
             emulator_version=machine.emulator_version,
             free_huge_pages=machine.free_huge_pages,
             numa_nodes=machine.numa_nodes,
+            tls=tls_means_of(status),
         )
 
     async def probe(self, host: HostName, peers: Sequence[HostName]) -> Probe:
@@ -264,10 +266,14 @@ class LibvirtHypervisor:
         source.completed.pop(order.vm, None)
         control = addresses.peer_uri(target.host)
         data = addresses.migration_uri(target.host)
-        notes = await source.link.long_call(
-            lambda connection: migration.migrate(connection, order, control, data),
-            what=what,
-        )
+        certified = addresses.certificate_name(target.host)
+        try:
+            notes = await source.link.long_call(
+                lambda connection: migration.migrate(connection, order, control, data, certified),
+                what=what,
+            )
+        except Refused as error:
+            raise certificates.advised(error, order, certified) from error
         if order.handover is Handover.NORMAL:
             await self._wait_for_statistics(source, order.vm)
         return migration.report_of(

@@ -31,16 +31,25 @@ def flags_of(order: MigrationOrder, *, waive_storage_check: bool = False) -> int
         flags |= libvirt.VIR_MIGRATE_PAUSED
     if waive_storage_check:
         flags |= libvirt.VIR_MIGRATE_UNSAFE
+    if order.is_encrypted:
+        flags |= libvirt.VIR_MIGRATE_TLS
     return flags
 
 
 def migrate(
-    connection: libvirt.virConnect, order: MigrationOrder, control: str, data: str
+    connection: libvirt.virConnect,
+    order: MigrationOrder,
+    control: str,
+    data: str,
+    certified: str,
 ) -> tuple[str, ...]:
     """Carry out an order; returns notes. `control`: the URI at which the source's daemon finds the
-    target's; `data`: where the memory goes."""
+    target's; `data`: where the memory goes; `certified`: the name that the target proves where that
+    is encrypted."""
     domain = connection.lookupByUUIDString(order.vm)
     parameters = {libvirt.VIR_MIGRATE_PARAM_URI: data}
+    if order.is_encrypted:
+        parameters[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = certified
     try:
         domain.migrateToURI3(control, parameters, flags_of(order))
     except libvirt.libvirtError as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from furlough.core.encryption import TlsMeans
 from furlough.core.enrolment import EnrolledHost, Program, check_host
 from furlough.core.ids import HostName, OperationId, VmId, parse_operation_id, parse_vm_id
 from furlough.drivers.libvirt import errors
@@ -256,6 +257,18 @@ def marker_of(found: Mapping[str, Any] | None) -> Marker | None:
         controller=found["controller"],
         admit=tuple(parse_vm_id(vm) for vm in found.get("admit") or ()),
         raised_at=str(found.get("raised_at") or ""),
+    )
+
+
+def tls_means_of(status: Mapping[str, Any] | None) -> TlsMeans:
+    """What a status says of the certificates for migrations. What is unknown counts as missing."""
+    if status is None:
+        return TlsMeans(trouble="furlough-host does not answer, so its certificates are unknown")
+    found = status.get("migration_tls")
+    if found is None:
+        return TlsMeans(trouble="its furlough-host is too old to look at certificates")
+    return TlsMeans(
+        trouble=str(found["trouble"]), authorities=frozenset(map(str, found["authorities"]))
     )
 
 
