@@ -16,6 +16,7 @@ from furlough.core.admission import terms_of
 from furlough.core.bandwidth import NO_LIMIT, Flow, stream_mib_s
 from furlough.core.estimate import link_mib_s
 from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Inventory
 from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.operation import Act, Evidence, Failure, Outcome, Step
@@ -67,6 +68,7 @@ class Migration:
         self._source: HostName = planned.source
         # As it is just before the start: its owner may have changed it since it was planned.
         self._seen: Look | None = None
+        self._inventory: Inventory | None = None
         self._helper: Helper | None = None
 
     @property
@@ -147,7 +149,7 @@ class Migration:
 
     async def _start(self, target: HostName) -> bool:
         """Write the intent, where slots, room and the target's mode allow it."""
-        inventory = await self._work.observer.inventory()
+        inventory = self._inventory = await self._work.observer.inventory()
         planned, copies = self._step.planned, inventory.running_copies_of(self._vm)
         # Disks and proofs may have changed since the plan: as careful as the stricter of both.
         is_held = planned.handover is Handover.HELD or any(
@@ -205,7 +207,8 @@ class Migration:
     @asynccontextmanager
     async def _helped(self, target: HostName, *, is_begun: bool) -> AsyncIterator[Lane]:
         """With a place on the links, and help at hand, until it is over."""
-        inventory, attempt = await self._work.observer.inventory(), self._step.attempts[-1]
+        inventory = self._inventory or await self._work.observer.inventory()
+        attempt = self._step.attempts[-1]
         flow = Flow(
             vm=self._vm,
             source=self._source,

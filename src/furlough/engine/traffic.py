@@ -9,8 +9,8 @@ is taken in as it is and let go in its turn; none stays at a trickle.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from furlough.core.bandwidth import NO_LIMIT, Flow, is_of_use, speeds
@@ -58,12 +58,29 @@ class Traffic:
         self._clock = clock
         self._lanes: list[Lane] = []
         self._link_mib_s: dict[HostName, float] = {}
+        self._waiting: list[asyncio.Event] = []
 
-    def has_use_for(self, flow: Flow) -> bool:
-        """Whether one more migration would copy, or be set up meanwhile. Links that nobody has
-        been on are free."""
-        known = {flow.source, flow.target} <= self._link_mib_s.keys()
-        return not known or is_of_use(flow, [one.flow for one in self._lanes], self._link_mib_s)
+    @contextmanager
+    def told_to(self, wanted: asyncio.Event) -> Iterator[None]:
+        """Set this event whenever a link has become free for others, until the block ends."""
+        self._waiting.append(wanted)
+        try:
+            yield
+        finally:
+            self._waiting.remove(wanted)
+
+    def has_use_for(self, flow: Flow, begun: Sequence[Flow]) -> bool:
+        """Whether one more migration would copy, or be set up meanwhile. `begun`: those that are
+        to begin or have begun, and have no lane yet. Links that nobody has been on are free."""
+        if not {flow.source, flow.target} <= self._link_mib_s.keys():
+            return True
+        placed = {one.flow.vm for one in self._lanes}
+        soon = [
+            one
+            for one in begun
+            if one.vm not in placed and {one.source, one.target} <= self._link_mib_s.keys()
+        ]
+        return is_of_use(flow, [*(one.flow for one in self._lanes), *soon], self._link_mib_s)
 
     @asynccontextmanager
     async def lane(
@@ -93,6 +110,8 @@ class Traffic:
         """Nothing but its last bytes, if at all, goes over its links any more."""
         lane.flow = replace(lane.flow, is_past=True)
         self._share_out()
+        for one in self._waiting:
+            one.set()
 
     def _share_out(self) -> None:
         wanted = speeds([one.flow for one in self._lanes], self._link_mib_s)
