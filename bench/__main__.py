@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import estimates, footprint, overhead, placement, prechecks, rolling
+from bench import estimates, footprint, overhead, placement, prechecks, rolling, wire_lab
 from bench.figures import Report
 from furlough import __version__
 from furlough.clock import RealClock
@@ -26,6 +26,9 @@ BENCHMARKS: Mapping[str, Callable[[], Report]] = {
     "A5": placement.a5,
     "A6": placement.a6,
     "A7": placement.a7,
+    "B4": wire_lab.idle,
+    "B5": wire_lab.writing,
+    "B6": wire_lab.restless,
     "C1": overhead.run,
     "D1": rolling.rolling_small,
     "D3": rolling.rolling_large,
@@ -36,7 +39,7 @@ BENCHMARKS: Mapping[str, Callable[[], Report]] = {
     "P1": prechecks.run,
 }
 # They build labs, as root, and take minutes: only when asked for by name.
-BY_NAME = {"L1", "L2"}
+BY_NAME = {"B4", "B5", "B6", "L1", "L2"}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -28,6 +28,7 @@ from furlough.core.policy import EnterDefaults
 from furlough.engine.observer import Observer
 from furlough.engine.settling import Settler
 from furlough.engine.supervisor import Supervisor
+from furlough.engine.traffic import Traffic
 from furlough.engine.work import Pace, Work
 from furlough.errors import Conflict, Invalid
 from furlough.notify import Bus
@@ -82,6 +83,7 @@ async def compose(
         observer=observer,
         settler=Settler(hypervisor, clock, settle_window_s),
         controller=await store.controller_id(),
+        traffic=Traffic(hypervisor, clock),
         pace=pace or Pace(),
     )
     # A name of this very start: a restarted process is not the one that died.

@@ -116,7 +116,9 @@ class Occupancy:
 class MigrationOrder:
     """One live migration, with nothing left to choose. `carries_definition`: the VM is persistent,
     so its definition goes along and leaves the source. `is_encrypted`: never in clear, even where
-    it fails for that."""
+    it fails for that. `speed_mib_s`: what it may send at first, 0 for no limit; `connections`: over
+    how many it sends, 0 for one as usual; `may_post_copy`: begin it so that it can go over to
+    post-copy; `resumes_post_copy`: it did, its link broke, and it is to go on."""
 
     vm: VmId
     source: HostName
@@ -127,6 +129,10 @@ class MigrationOrder:
     operation: OperationId
     epoch: int
     is_encrypted: bool = False
+    speed_mib_s: int = 0
+    connections: int = 0
+    may_post_copy: bool = False
+    resumes_post_copy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,13 +164,15 @@ class MigrationReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a migration is: memory only, in MiB and MiB/s."""
+    """How far a migration is: memory only, in MiB and MiB/s. `throttle_percent`: by how much the
+    hypervisor slows the VM's CPUs."""
 
     total_mib: int
     sent_mib: int
     remaining_mib: int
     rate_mib_s: float
     rounds: int
+    throttle_percent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +238,22 @@ class Hypervisor(Protocol):
         """How far the migration out of this host is; None where there is none."""
 
     async def abort(self, host: HostName, vm: VmId) -> None:
-        """Ask for the end of a migration out of this host. It may win against us."""
+        """Ask for the end of a migration out of this host. It may win against us. `Refused` in
+        post-copy, where there is no way back."""
+
+    async def set_speed(self, host: HostName, vm: VmId, mib_s: int) -> None:
+        """What the migration out of this host may send from now on, 0 for no limit. `Refused`
+        unless memory is being copied: set earlier, it might not last."""
+
+    async def set_downtime_limit(self, host: HostName, vm: VmId, ms: int) -> None:
+        """How long the VM may pause at the end of the migration out of this host."""
+
+    async def start_post_copy(self, host: HostName, vm: VmId) -> None:
+        """Let the VM run on the target from now on, and fetch the rest of its memory there."""
+
+    async def until_stopped(self, host: HostName, vm: VmId) -> None:
+        """Returns when the CPUs of a VM stop on the host that it leaves. A hint: it may come late,
+        or never."""
 
     async def start(self, host: HostName, vm: VmId) -> None: ...
 

@@ -130,14 +130,16 @@ class PlanExtended:
 class StepStarted:
     """The intent: from now on its effect may be on the world. `was_paused`: so the VM was seen
     just before, and so it has to arrive. `handover`: as facts allow it now, which may be less
-    than the plan thought; so `is_encrypted`, too. `boot_id`: the boot of the host that the step is
-    to end."""
+    than the plan thought; so `is_encrypted`, too. `connections`, `may_post_copy`: how its memory is
+    sent. `boot_id`: the boot of the host that the step is to end."""
 
     step: int
     target: HostName | None
     epoch: int
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
+    connections: int = 0
+    may_post_copy: bool = False
     boot_id: str = ""
     is_encrypted: bool = False
     kind: Literal["step_started"] = "step_started"
@@ -419,6 +421,8 @@ def _started(event: StepStarted, step: Step, at: datetime) -> Step:
         started_at=at,
         was_paused=event.was_paused,
         handover=event.handover,
+        connections=event.connections,
+        may_post_copy=event.may_post_copy,
         boot_id=event.boot_id,
         is_encrypted=event.is_encrypted,
     )

@@ -32,9 +32,14 @@ class Outcome(StrEnum):
 
 
 class Act(StrEnum):
-    """Effects of settling and verifying: each is journaled before it is made."""
+    """Effects within a step, of helping it to its end, settling and verifying: each is journaled
+    before it is made."""
 
     ABORT = "abort"
+    RAISE_DOWNTIME_LIMIT = "raise_downtime_limit"
+    START_POST_COPY = "start_post_copy"
+    RECOVER_POST_COPY = "recover_post_copy"
+    PAUSE_SOURCE = "pause_source"
     RESUME_TARGET = "resume_target"
     RESUME_SOURCE = "resume_source"
     SUSPEND_SOURCE = "suspend_source"
@@ -88,6 +93,8 @@ class Attempt:
     counts: bool = True
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
+    connections: int = 0
+    may_post_copy: bool = False
     boot_id: str = ""
     is_encrypted: bool = False
 

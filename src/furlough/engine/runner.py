@@ -17,6 +17,7 @@ import structlog
 
 from furlough.core.admission import Flight, has_slot, is_full
 from furlough.core.agenda import Agenda, Ending, agenda
+from furlough.core.bandwidth import Flow
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Inventory
 from furlough.core.journal import (
@@ -100,13 +101,14 @@ class Runner:
         enrolment = await self._work.store.enrolment()
         self._limits = {one.name: one.policy.limits for one in enrolment.clusters}
         self._cluster_of = {one.name: one.cluster for one in enrolment.hosts}
-        async with asyncio.TaskGroup() as tasks:
-            while not self._ledger.operation.is_final:
-                try:
-                    await self._advance(tasks)
-                except Unreachable as error:
-                    log.warning("store unavailable", because=error.message)
-                    await self._work.clock.sleep(self._work.pace.poll_s)
+        with self._work.traffic.told_to(self._ledger.changed):
+            async with asyncio.TaskGroup() as tasks:
+                while not self._ledger.operation.is_final:
+                    try:
+                        await self._advance(tasks)
+                    except Unreachable as error:
+                        log.warning("store unavailable", because=error.message)
+                        await self._work.clock.sleep(self._work.pace.poll_s)
         final = self._ledger.operation
         log.info("operation ended", operation=final.id, state=final.state.value, code=final.code)
 
@@ -250,6 +252,7 @@ class Runner:
             if not self._merely_waits(number)
         ]
         flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
+        begun = [flow for step in active if (flow := self._flow_of(step)) is not None]
         full: set[HostName] = set()
         for step in steps:
             if step.planned.source in full and step.method is Method.LIVE:
@@ -261,13 +264,25 @@ class Runner:
             flight = self._flight_of(step)
             if flight is not None:
                 limits = self._limits.get(flight.cluster, Limits())
-                if not has_slot(flight, flying, limits):
+                if not has_slot(flight, flying, limits) or not self._has_use(step, begun):
                     if is_full(flight.source, flying, limits):
                         full.add(flight.source)
                     continue
                 flying.append(flight)
+                begun += [flow for flow in (self._flow_of(step),) if flow is not None]
             executor = self._executor(step)
             self._run(tasks, step, executor, executor.attempt)
+
+    def _has_use(self, step: Step, begun: Sequence[Flow]) -> bool:
+        """Whether its links have a use for one more: as many as fill them, and one to follow."""
+        flow = self._flow_of(step)
+        return flow is None or self._work.traffic.has_use_for(flow, begun)
+
+    def _flow_of(self, step: Step) -> Flow | None:
+        flight, vm = self._flight_of(step), step.planned.vm
+        if flight is None or vm is None:
+            return None
+        return Flow(vm=vm, source=flight.source, target=flight.target)
 
     def _merely_waits(self, number: int) -> bool:
         """Whether a step has not begun and waits for somebody else's job: it takes no slot."""

@@ -28,7 +28,8 @@ NOT_PROVEN = "its hook was not seen to refuse since its daemon started"
 
 @dataclass(frozen=True, kw_only=True)
 class SimVm:
-    """A VM's own traits, the same wherever it is."""
+    """A VM's own traits, the same wherever it is. `defies_throttling`: its memory is rewritten
+    as fast however slow its CPUs are."""
 
     id: VmId
     name: str
@@ -37,6 +38,7 @@ class SimVm:
     memory_used_mib: int | None = None
     dirty_mib_s: float = 0.0
     working_set_mib: int = 0
+    defies_throttling: bool = False
     cpu_model: str | None = None
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
@@ -66,6 +68,7 @@ class Copy:
     starts again. `reboots_instead`: asked to shut down, its guest boots anew; `boots` counts that.
     `was_paused_when_saved`: its next start goes on from a save image as it was then.
     `empty_drives`: what was in drives from which somebody has taken the medium.
+    `broken_post_copy_mib`: what the target still wants of it, the link to which has broken.
     """
 
     vm: SimVm
@@ -85,6 +88,7 @@ class Copy:
     has_managed_save: bool = False
     was_paused_when_saved: bool = False
     empty_drives: dict[str, Disk] = field(default_factory=dict)
+    broken_post_copy_mib: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -174,6 +178,8 @@ class Ongoing(Protocol):
     def source_host_died(self) -> None: ...
 
     def target_host_died(self) -> None: ...
+
+    def data_link_broke(self) -> None: ...
 
     def vm_stopped(self) -> None: ...
 
@@ -355,6 +361,14 @@ class SimCluster:
             if machine.copies[vm].has_process:
                 self.stop(host, vm, Why.UNKNOWN)
         self.changed()
+
+    def break_link(self, host: HostName) -> None:
+        """Every connection that carries memory from or to a host is reset, and comes about again
+        only when the link does: see `slow_down`."""
+        self.wire.set_capacity(host, 0.0)
+        for ongoing in list(self.migrations.values()):
+            if host in (ongoing.source, ongoing.target):
+                ongoing.data_link_broke()
 
     def boot(self, host: HostName) -> None:
         """The power is back: the daemon starts, and with it what has autostart and may start."""

@@ -33,6 +33,7 @@ from furlough.sim.faults import Faults
 from furlough.sim.migration import SimMigration, Timing
 
 _SAVES_MIB_S = 500.0
+_LOOKS_AGAIN_S = 0.05
 
 
 class SimHypervisor:
@@ -168,12 +169,35 @@ class SimHypervisor:
         return await self._faults.call(migrate)
 
     async def abort(self, host: HostName, vm: VmId) -> None:
+        self._ongoing(host, vm).abort()
+
+    async def set_speed(self, host: HostName, vm: VmId, mib_s: int) -> None:
+        self._ongoing(host, vm).set_speed(mib_s)
+
+    async def set_downtime_limit(self, host: HostName, vm: VmId, ms: int) -> None:
+        self._ongoing(host, vm).set_downtime_limit(ms)
+
+    async def start_post_copy(self, host: HostName, vm: VmId) -> None:
+        async def act() -> None:
+            self._ongoing(host, vm).start_post_copy()
+
+        await self._faults.call(act)
+
+    async def until_stopped(self, host: HostName, vm: VmId) -> None:
+        while True:
+            ongoing = self._cluster.migrations.get(vm)
+            if isinstance(ongoing, SimMigration) and ongoing.source == host:
+                await ongoing.stopped.wait()
+                return
+            await self._cluster.clock.sleep(_LOOKS_AGAIN_S)
+
+    def _ongoing(self, host: HostName, vm: VmId) -> SimMigration:
         self._cluster.check_answers(host)
         self._known(host, vm)
         ongoing = self._cluster.migrations.get(vm)
         if not isinstance(ongoing, SimMigration) or ongoing.source != host:
             raise Refused("hypervisor.failed", "no job is active on the domain")
-        ongoing.abort()
+        return ongoing
 
     async def copy_state(self, order: ColdOrder) -> Sequence[str]:
         async def act() -> Sequence[str]:
@@ -227,6 +251,9 @@ class SimHypervisor:
         copy = self._active(host, vm)
         why = Why.MIGRATION if copy.job is Job.OUTGOING else Why.USER
         self._cluster.set_presence(copy, Presence.PAUSED, why)
+        ongoing = self._cluster.migrations.get(vm)
+        if isinstance(ongoing, SimMigration) and ongoing.source == host:
+            ongoing.source_paused()
 
     async def resume(self, host: HostName, vm: VmId, epoch: int) -> None:
         copy = self._active(host, vm)

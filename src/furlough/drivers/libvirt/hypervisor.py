@@ -61,6 +61,10 @@ _SLOW_S = 60.0
 # Memory to disk and back, at the pace of whatever disk the host has.
 _SAVE_S = 3600.0
 _STATISTICS_TRIES, _STATISTICS_PAUSE_S = 20, 0.01
+# CPUs stop at the end of a migration: all at once, or for post-copy.
+_STOPPED = frozenset(
+    {libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY}
+)
 
 
 class LibvirtHypervisor:
@@ -113,9 +117,8 @@ class LibvirtHypervisor:
 
     def _note_event(self, host: HostName, vm: str, event: int, detail: int) -> None:
         site = self._sites.get(host)
-        stopped = libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED
-        if site and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and detail == stopped:
-            site.stopped_at[vm] = self._clock.monotonic()
+        if site and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and detail in _STOPPED:
+            site.note_stop(vm, self._clock.monotonic())
         if not self._hints.full():
             self._hints.put_nowait(Hint(host=host, vm=parse_vm_id(vm)))
 
@@ -273,6 +276,8 @@ class LibvirtHypervisor:
                 what=what,
             )
         except Refused as error:
+            with suppress(FurloughError):
+                await self._on_vm(order.source, order.vm, migration.lift_speed, "lifting its limit")
             raise certificates.advised(error, order, certified) from error
         if order.handover is Handover.NORMAL:
             await self._wait_for_statistics(source, order.vm)
@@ -297,6 +302,24 @@ class LibvirtHypervisor:
 
     async def copy_definition(self, order: ColdOrder) -> None:
         await cold.copy_definition(order, self._site(order.source), self._site(order.target))
+
+    async def set_speed(self, host: HostName, vm: VmId, mib_s: int) -> None:
+        await self._on_vm(
+            host, vm, lambda domain: migration.set_speed(domain, mib_s), "speed of its migration"
+        )
+
+    async def set_downtime_limit(self, host: HostName, vm: VmId, ms: int) -> None:
+        await self._on_vm(
+            host, vm, lambda domain: domain.migrateSetMaxDowntime(ms), "downtime limit"
+        )
+
+    async def start_post_copy(self, host: HostName, vm: VmId) -> None:
+        await self._on_vm(
+            host, vm, lambda domain: domain.migrateStartPostCopy(), "start of post-copy"
+        )
+
+    async def until_stopped(self, host: HostName, vm: VmId) -> None:
+        await self._site(host).until_stopped(vm)
 
     # --- power and definition --------------------------------------------------------------------
 

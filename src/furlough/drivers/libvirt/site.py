@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,25 @@ class Site:
         # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
         self.stopped_at: dict[str, float] = {}
         self.completed: dict[str, Mapping[str, Any]] = {}
+        # Who wants to be told when the CPUs of a VM stop.
+        self.stops: dict[str, set[asyncio.Event]] = {}
+
+    def note_stop(self, vm: str, at: float) -> None:
+        """The CPUs of a VM were stopped for its migration."""
+        self.stopped_at[vm] = at
+        for event in self.stops.get(vm, ()):
+            event.set()
+
+    async def until_stopped(self, vm: str) -> None:
+        """Until an event says so."""
+        event = asyncio.Event()
+        self.stops.setdefault(vm, set()).add(event)
+        try:
+            await event.wait()
+        finally:
+            self.stops[vm].discard(event)
+            if not self.stops[vm]:
+                del self.stops[vm]
 
     def close(self) -> None:
         """Let go of the host."""
