@@ -43,8 +43,8 @@ LEGEND = """
   operation says so, with what to do. **asks**: the operation waits for a person, with the code.
 * The code in brackets is why the first attempt did not come through; then the seconds from the
   fault to the end, the median where a cell was played more than once. After the loss of a daemon's
-  answer the next attempt waits a minute; **cancelled**: instead of waiting for it, somebody cancelled
-  once it was certain what had become of the first.
+  answer the next attempt waits a minute; **cancelled**: instead of waiting for it, somebody
+  cancelled once it was certain what had become of the first.
 """
 
 
