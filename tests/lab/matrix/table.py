@@ -31,9 +31,10 @@ What real hosts with real VMs did when something was broken in the middle of a m
 seen to be in at that moment. A host with one VM enters maintenance, two others could take it; disks
 without locks, so the handover is held; daemons give a silent peer up after four seconds.
 
-Every cell ended with one copy of the VM at the most (by what the guest itself wrote and by looks
-at every host), with the VM accounted for in `furlough operation show`, and with the operation over
-or saying what it waits for. A cell in which the fault did not hit its phase was played again.
+A cell passes with one copy of the VM at the most (by what the guest itself wrote and by looks at
+every host), with the VM accounted for in `furlough operation show`, and with the operation over or
+saying what it waits for. What did not pass is marked VIOLATION. A cell in which the fault did not
+hit its phase is void and played again.
 
 """
 LEGEND = """
@@ -42,7 +43,8 @@ LEGEND = """
   operation says so, with what to do. **asks**: the operation waits for a person, with the code.
 * The code in brackets is why the first attempt did not come through; then the seconds from the
   fault to the end, the median where a cell was played more than once. After the loss of a daemon's
-  answer the next attempt waits a minute.
+  answer the next attempt waits a minute; **cancelled**: instead of waiting for it, somebody
+  cancelled once it was certain what had become of the first.
 """
 
 
@@ -59,11 +61,25 @@ class Result:
 
 
 def record(ending: Ending) -> None:
-    """Add a line, if somebody collects them."""
+    """Add a line about a cell that passed, if somebody collects them."""
+    write(line_of(ending))
+
+
+def record_violation(cell: Cell, error: Exception) -> None:
+    """Add a line about one that did not."""
+    said = " ".join(str(error).split())[:120].replace("|", "/")
+    write({
+        "victim": cell.victim.name, "phase": cell.phase.name, "words": f"**VIOLATION** {said}",
+        "over_s": 0.0, "voids": 0, "gap_ms": None,
+    })  # fmt: skip
+
+
+def write(line: dict[str, Any]) -> None:
+    """Where `FURLOUGH_MATRIX` says."""
     path = os.environ.get(RESULTS)
     if path:
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line_of(ending)) + "\n")
+            file.write(json.dumps(line) + "\n")
 
 
 def line_of(ending: Ending) -> dict[str, Any]:
@@ -83,7 +99,8 @@ def words_of(ending: Ending) -> str:
     if ending.outcome == "moved":
         which = {1: "", 2: " 2nd", 3: " 3rd"}.get(ending.attempts, f" {ending.attempts}th")
         return f"moved{which}{why}"
-    return f"{ending.outcome.replace('_', ' ')}{why or f' ({ending.code})'}"
+    then = ", cancelled" if ending.state == "cancelled" else ""
+    return f"{ending.outcome.replace('_', ' ')}{why or f' ({ending.code})'}{then}"
 
 
 def read(path: Path) -> list[Result]:

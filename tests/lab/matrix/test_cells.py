@@ -7,10 +7,11 @@ import os
 
 import pytest
 
+from furlough.errors import FurloughError
 from tests.lab.matrix import phases, victims
 from tests.lab.matrix.cells import EXISTING, Cell, play
 from tests.lab.matrix.stage import Stage
-from tests.lab.matrix.table import record
+from tests.lab.matrix.table import record, record_violation
 
 pytestmark = [pytest.mark.timeout(900)]
 TELLING = (
@@ -24,7 +25,11 @@ TELLING = (
 @pytest.mark.lab_matrix
 @pytest.mark.parametrize("cell", EXISTING, ids=lambda cell: cell.name)
 def test_nobody_runs_twice_and_nobody_is_lost_after_the_loss_of(stage: Stage, cell: Cell) -> None:
-    record(play(stage, cell, is_cut_short=os.environ.get("FURLOUGH_MATRIX_BRIEF") == "1"))
+    try:
+        record(play(stage, cell, is_cut_short=os.environ.get("FURLOUGH_MATRIX_BRIEF") == "1"))
+    except (AssertionError, FurloughError) as error:
+        record_violation(cell, error)
+        raise
 
 
 @pytest.mark.lab
