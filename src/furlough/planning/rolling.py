@@ -209,8 +209,10 @@ class Rolling:
         """One host, wherever there is room: it cannot be done by the rules. Where nobody can be
         emptied even so, all of them are given up."""
         for host in order:
-            anywhere = self._usable & ~_mask([host], self._usable)
-            departure = self._empty(host, takers) or self._empty(host, anywhere)
+            others = ~_mask([host], self._usable)
+            departure = self._empty(host, takers & others) or self._empty(
+                host, self._usable & others
+            )
             if departure is not None:
                 return [departure]
         for host in order:

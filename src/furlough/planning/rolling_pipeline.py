@@ -99,9 +99,9 @@ def pipelined(board: Board, cluster: int, rules: Rules, pace: Pace) -> TimedRoll
 
     def next_hosts(not_yet: frozenset[int]) -> tuple[Sequence[Departure], bool]:
         nonlocal first
-        most = None if rules.most_width is None else rules.most_width - len(rolling.away)
+        most = None if rules.most_width is None else max(0, rules.most_width - len(rolling.away))
         if not line.turns:
-            most = max(1, min(rules.first_width, len(rolling.due)))
+            most = rules.first_width
         departures, keeps = rolling.depart(rules, most, not_yet=not_yet)
         while rolling.due and not departures and not rolling.away:
             departures, keeps = rolling.depart(rules, most)
