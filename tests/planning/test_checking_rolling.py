@@ -1,4 +1,4 @@
-"""The checker of rolling plans: a good one passes; each way to hurt somebody on the way is found."""
+"""The checker of rolling plans: a good one passes; each way to hurt somebody is found."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Rolling plans in time: every host is emptied, serviced and back, by waves or the moment it can."""
+"""Rolling plans in time: each host is emptied, serviced, back; by waves or the moment it can."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -104,7 +105,7 @@ def test_as_many_hosts_are_away_at_once_as_wished() -> None:
     rules = Rules(first_width=3, most_width=1, keeps_reserve=False)
     _, pipeline = _both(_document([[10]] * 8), rules)
     later = sorted(pipeline.turns, key=lambda turn: turn.start_s)[3:]
-    for one, other in zip(later, later[1:], strict=False):
+    for one, other in pairwise(later):
         assert one.back_s <= other.start_s
     assert len(pipeline.turns) == 8
 
@@ -115,7 +116,7 @@ def test_limits_of_migrations_in_flight_are_kept() -> None:
         moves = sorted(
             (move for turn in plan.turns for move in turn.moves), key=lambda move: move.start_s
         )
-        assert all(a.end_s <= b.start_s for a, b in zip(moves, moves[1:], strict=False))
+        assert all(a.end_s <= b.start_s for a, b in pairwise(moves))
 
 
 @pytest.mark.parametrize("seed", range(60))
