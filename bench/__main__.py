@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import estimates, footprint, overhead, placement, prechecks, rolling
+from bench import checked, estimates, footprint, overhead, placement, prechecks, rolling
 from bench.figures import Report
 from furlough import __version__
 from furlough.clock import RealClock
@@ -28,8 +28,9 @@ BENCHMARKS: Mapping[str, Callable[[], Report]] = {
     "A7": placement.a7,
     "C1": overhead.run,
     "D1": rolling.rolling_small,
+    "D2": rolling.rolling_in_time,
     "D3": rolling.rolling_large,
-    "D4": rolling.checked_plans,
+    "D4": checked.checked_plans,
     "E1": footprint.run,
     "L1": estimates.idle,
     "L2": estimates.writing,
