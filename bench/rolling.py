@@ -70,11 +70,12 @@ def rolling_small() -> Report:
     four = _rolled(_board(64, 1_000, 0.9), Rules(first_width=4))
     filled = _board(64, 1_000, 1.0)
     same = _rolled(filled, Rules(first_width=18, keeps_reserve=False))
+    peer = _hroller(filled)
     rows = [
         eight.row("furlough, first wave 8, N+1"),
         four.row("furlough, first wave 4, N+1"),
         same.row("furlough, hroller's rules, first wave 18"),
-        *_peer_rows(filled),
+        *_peer_rows(filled, peer),
     ]
     broken = sum(not wave.keeps_reserve for wave in eight.plan.waves)
     return Report(
@@ -89,6 +90,7 @@ def rolling_small() -> Report:
             _target("hosts left out", len(eight.plan.left), 0),
         ],
         notes=_notes(),
+        peers=_peer_figures(peer),
         figures={"rows": [list(row) for row in rows], "bound": eight.plan.bound},
     )
 
@@ -136,10 +138,11 @@ def rolling_large() -> Report:
     ours = _rolled(_board(1_000, 20_000, 0.9), Rules(first_width=32))
     filled = _board(1_000, 20_000, 1.0)
     same = _rolled(filled, Rules(first_width=250, keeps_reserve=False))
+    peer = _hroller(filled)
     rows = [
         ours.row("furlough, first wave 32, N+1"),
         same.row("furlough, hroller's rules, first wave 250"),
-        *_peer_rows(filled),
+        *_peer_rows(filled, peer),
     ]
     return Report(
         id="D3",
@@ -152,6 +155,7 @@ def rolling_large() -> Report:
             _target("hosts left out", len(ours.plan.left), 0),
         ],
         notes=_notes(),
+        peers=_peer_figures(peer),
         figures={"rows": [list(row) for row in rows], "bound": ours.plan.bound},
     )
 
@@ -189,10 +193,19 @@ def _notes() -> Sequence[str]:
     return [ours, "hroller is not installed (Debian: ganeti-htools): no peer in this run"]
 
 
-def _peer_rows(board: Board) -> Sequence[Sequence[str]]:
-    if not shutil.which("hroller"):
+def _peer_figures(peer: Peer | None) -> dict[str, float]:
+    if peer is None:
+        return {}
+    return {
+        "hroller migrations": 2 * peer.moves,
+        "hroller groups": peer.groups,
+        "hroller CPU s": round(peer.cpu_s, 2),
+    }
+
+
+def _peer_rows(board: Board, peer: Peer | None) -> Sequence[Sequence[str]]:
+    if peer is None:
         return []
-    peer = _hroller(board)
     both_ways = 2 * peer.moves
     share = both_ways / len(board.vms.uuids)
     return [
@@ -200,7 +213,10 @@ def _peer_rows(board: Board) -> Sequence[Sequence[str]]:
     ]
 
 
-def _hroller(board: Board) -> Peer:
+def _hroller(board: Board) -> Peer | None:
+    """What it says of this cluster; None where it is not installed."""
+    if not shutil.which("hroller"):
+        return None
     with TemporaryDirectory() as folder:
         source = Path(folder, "cluster")
         source.write_text(ganeti_text(board, board.vms.hosts), encoding="utf-8")
