@@ -19,8 +19,9 @@ import numpy as np
 from furlough.planning.board import IntArray
 from furlough.planning.seating import NOWHERE, Seating
 
-# About what a link carries while a migration is set up and finished.
-FEE_MIB = 1024
+# What a link of 25 Gb/s carries while a migration is set up and finished, and more: each one pauses
+# a VM and may fail, so one that sends a little more is better than two.
+FEE_MIB = 4096
 _DEPTHS = (1, 2)
 _MOST_HOSTS = 24
 _LARGER, _SMALLER = 6, 18
