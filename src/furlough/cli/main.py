@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -72,6 +72,24 @@ Rolling = Annotated[
 ]
 Width = Annotated[
     int, typer.Option("--width", min=1, help="With --rolling: hosts of the first wave.")
+]
+MostAway = Annotated[
+    int | None,
+    typer.Option(
+        "--most-away",
+        min=1,
+        help="With --rolling: hosts that may be away at once, after the first wave.",
+    ),
+]
+ServiceMinutes = Annotated[
+    int,
+    typer.Option("--service-minutes", min=1, help="With --rolling: how long each host is away."),
+]
+Pipeline = Annotated[
+    bool,
+    typer.Option(
+        "--pipeline", help="With --rolling: no waves; empty the next hosts the moment one is back."
+    ),
 ]
 HrollerRules = Annotated[
     bool,
@@ -237,6 +255,9 @@ def plan(
     order: MovesOrder = None,
     rolling: Rolling = None,
     width: Width = 1,
+    most_away: MostAway = None,
+    service_minutes: ServiceMinutes = 10,
+    pipeline: Pipeline = False,
     hroller_rules: HrollerRules = False,
     polish: Polish = False,
     verify: Verify = False,
@@ -248,10 +269,29 @@ def plan(
     Exit code 1 if --verify finds that the plan would break something.
     """
     every_host = [*(hosts or []), *(host or [])]
-    if rolling is not None or width != 1 or hroller_rules:
-        if every_host or target_host or verify or html is not None:
+    wishes = (width, most_away, service_minutes, pipeline, hroller_rules)
+    if rolling is not None or wishes != (1, None, 10, False, False):
+        if every_host or target_host or html is not None:
             raise typer.BadParameter("--rolling is about a whole cluster, and takes no hosts.")
-        _plan_rolling(inventory, rolling, width, hroller_rules=hroller_rules, json=json)
+        if inventory is None or rolling is None:
+            raise typer.BadParameter(
+                "--rolling CLUSTER takes --inventory FILE; --width, --most-away, "
+                "--service-minutes, --pipeline and --hroller-rules take --rolling."
+            )
+        from furlough.cli.rolling import RollingRequest, plan_rolling
+
+        rolling_request = RollingRequest(
+            inventory=inventory,
+            cluster=rolling,
+            width=width,
+            most_away=most_away,
+            service_minutes=service_minutes,
+            is_pipeline=pipeline,
+            hroller_rules=hroller_rules,
+            verify=verify,
+            json=json,
+        )
+        sys.exit(plan_rolling(rolling_request))
     if not every_host:
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
@@ -281,22 +321,6 @@ def plan(
 
     options = enter_options(locals())
     sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json))
-
-
-def _plan_rolling(
-    inventory: Path | None, cluster: str | None, width: int, *, hroller_rules: bool, json: bool
-) -> NoReturn:
-    """Waves for a whole cluster, from a file."""
-    if inventory is None or cluster is None:
-        raise typer.BadParameter(
-            "--rolling CLUSTER takes --inventory FILE; --width and --hroller-rules take --rolling."
-        )
-    from furlough.cli.rolling import RollingRequest, plan_rolling
-
-    request = RollingRequest(
-        inventory=inventory, cluster=cluster, width=width, hroller_rules=hroller_rules, json=json
-    )
-    sys.exit(plan_rolling(request))
 
 
 @app.command(name="plan-diff")
