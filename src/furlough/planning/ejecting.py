@@ -79,7 +79,7 @@ class Ejector:
 
     def _is_blind(self, item: int, way: _Way, fit_elsewhere: dict[int, bool]) -> bool:
         """Whether one of those to be lifted fits nowhere even now, and neither beside the item: a
-        way that needs not be taken to see where it leads. `fit_elsewhere`: what is known already."""
+        way that need not be taken to see where it leads. `fit_elsewhere`: what is known already."""
         seating, memory_mib = self._seating, self._seating.items.memory_mib
         spare_mib = int(seating.free_mib[way.host]) + way.memory_mib - int(memory_mib[item])
         for one in way.ejected:

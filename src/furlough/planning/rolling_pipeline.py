@@ -103,8 +103,6 @@ def pipelined(board: Board, cluster: int, rules: Rules, pace: Pace) -> TimedRoll
         if not line.turns:
             most = rules.first_width
         departures, keeps = rolling.depart(rules, most, not_yet=not_yet)
-        while rolling.due and not departures and not rolling.away:
-            departures, keeps = rolling.depart(rules, most)
         first = first or len(departures)
         return departures, keeps
 
