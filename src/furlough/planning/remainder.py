@@ -131,11 +131,11 @@ def circumstances(vm: Vm, inventory: Inventory) -> Circumstances:
 
 
 def _state_of(host: Host, inventory: Inventory) -> Circumstances:
-    active = frozenset(
-        (vm.id, vm.memory_mib, vm.vcpus) for vm in inventory.vms_on(host.name) if vm.is_active
+    listed = frozenset(
+        (vm.id, vm.name, vm.power, vm.memory_mib, vm.vcpus) for vm in inventory.vms_on(host.name)
     )
     still = replace(host, probe=None, intruders=(), guard_trouble="", operation=None)
-    return (still, active, inventory.cluster_of(host).policy)
+    return (still, listed, inventory.cluster_of(host).policy)
 
 
 # --- what is to be done instead ----------------------------------------------------------------
