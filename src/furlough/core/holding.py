@@ -15,7 +15,6 @@ from furlough.core.operation import Operation, Step
 from furlough.core.policy import Automation, EnterOptions, OnFailure
 from furlough.core.states import OperationState, StepState
 
-AWAITING_APPROVAL, CANNOT_LEAVE = "awaiting_approval", "vm.cannot_leave"
 _SHOWN = 5
 
 
@@ -85,7 +84,7 @@ def _approval_of(operation: Operation, steps: Sequence[Step]) -> Need:
     digest = operation.plan.hash
     names = _some([step.planned.vm_name for step in steps])
     return Need(
-        code=AWAITING_APPROVAL,
+        code="awaiting_approval",
         words=f"a person to approve {len(steps)} step(s) of plan {digest[:12]} ({names}): "
         f"furlough operation approve {operation.id} --hash {digest}",
     )
@@ -96,7 +95,7 @@ def _departure_of(operation: Operation, steps: Sequence[Step]) -> Need:
         f"{step.planned.vm_name} on {step.planned.host}: {_why(step)}" for step in steps
     )
     return Need(
-        code=CANNOT_LEAVE,
+        code="vm.cannot_leave",
         words=f"VM(s) that cannot leave: {told}. It is tried again when something about them or "
         f"their targets changes, or now: furlough operation resume {operation.id}",
     )

@@ -111,6 +111,14 @@ class ReturnView(View):
     reason: str
 
 
+class PutBackView(View):
+    """What a cancel that puts back would do: about every VM that has left, and by which plan."""
+
+    operation: str
+    vms: list[ReturnView]
+    plan: PlanView
+
+
 class ExitCheckView(View):
     """The precheck of an exit."""
 
