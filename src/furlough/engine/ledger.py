@@ -50,7 +50,7 @@ class Ledger:
             # A step that has waited for its moment finds out here that nothing new is to start.
             is_paused = self.operation.state is OperationState.PAUSED
             if is_paused and any(isinstance(event, StepStarted) for event in events):
-                raise Stale("operation.paused", f"{self.operation.id} is paused.")
+                raise Stale("operation.stale", f"{self.operation.id} is paused.")
             if not await self._try(events, terms):
                 raise Stale("operation.stale", f"{self.operation.id} changed at event {known}.")
 
