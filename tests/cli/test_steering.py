@@ -1,8 +1,7 @@
-"""Approving, pausing and putting back from the command line, and over the API."""
+"""Approving, pausing and putting back from the command line."""
 
 from __future__ import annotations
 
-import httpx2
 import pytest
 
 from furlough.client import Client
@@ -26,15 +25,6 @@ def test_a_plan_is_approved_by_its_hash_and_another_one_is_not(
     assert (nobody.code, "nobody" in complaint(nobody)) == (2, True)
     done = furlough("operation", "approve", which, "--hash", known.plan_hash, "--wait")
     assert (done.code, "succeeded" in done.out) == (0, True)
-
-
-def test_a_wrong_hash_is_answered_with_the_present_plan(
-    http: httpx2.Client, client: Client
-) -> None:
-    which = http.post("/hosts/h1/enter", json={"automation": "manual"}).json()["id"]
-    answer = http.post(f"/operations/{which}/approve", json={"plan_hash": "0" * 64})
-    assert (answer.status_code, answer.json()["code"]) == (409, "plan.changed")
-    assert answer.json()["plan"]["hash"] == client.operation(which).plan_hash
 
 
 def test_steps_of_one_vm_are_approved_alone(furlough: Furlough, client: Client) -> None:

@@ -6,21 +6,25 @@ from dataclasses import replace
 
 import pytest
 
+from furlough.core.accounting import account
+from furlough.core.admission import Standing, check_target, owned
 from furlough.core.agenda import CLOSING_WAVE, agenda
 from furlough.core.holding import need_of, needs_approval, unapproved
+from furlough.core.inventory import Vm
 from furlough.core.journal import CancelRequested, OperationUnblocked, PlanExtended, StepFailed
-from furlough.core.operation import Operation, Outcome
-from furlough.core.plan import Method, OperationKind
+from furlough.core.operation import Operation, Outcome, RosterEntry
+from furlough.core.plan import Before, Method, OperationKind
 from furlough.core.policy import ActionOptions, Automation, CancelMode, EnterOptions, OnFailure
-from furlough.core.states import HostMode, OperationState, StepState
+from furlough.core.states import HostMode, OperationState, Power, StepState
 from furlough.core.steering import (
     OperationPaused,
     OperationResumed,
     StepOvertaken,
     StepsApproved,
 )
-from furlough.errors import Conflict
+from furlough.errors import Conflict, Refused
 from tests.core.builders import (
+    C1,
     H1,
     H2,
     H3,
@@ -28,11 +32,14 @@ from tests.core.builders import (
     a_failure,
     a_plan,
     a_step,
+    a_vm,
     after,
+    an_inventory,
     an_operation,
     later,
     planned,
     running,
+    vm_id,
 )
 
 PENDING, STARTED, SUCCEEDED = StepState.PENDING, StepState.STARTED, StepState.SUCCEEDED
@@ -248,3 +255,59 @@ def test_a_failed_return_does_not_keep_the_last_word_from_the_guard() -> None:
         StepFailed(step=1, failure=a_failure()),
     )  # fmt: skip
     assert starting(operation) == [2]
+
+
+# --- what becomes of each VM, and whose they are -------------------------------------------------
+
+
+def test_a_vm_that_has_moved_for_nothing_comes_with_a_way_home() -> None:
+    ended = replace(over(SUCCEEDED, FAILED), state=OperationState.FAILED)
+    told = {one.name: one for one in account(ended, an_inventory([a_vm(2, host=H2), a_vm(3)]))}
+    assert "furlough vm migrate VM --to h1" in told["vm2"].remedy
+    assert (told["vm2"].why, told["vm3"].why) == ("", "It did not work.")
+
+
+def test_who_could_not_be_put_back_is_told_the_way_home_and_who_was_needs_none() -> None:
+    for state, is_helped in ((SUCCEEDED, False), (FAILED, True)):
+        operation = over(SUCCEEDED, FAILED)
+        back = planned(6, vm=planned(2).vm, source=H2, targets=[H1], wave=CLOSING_WAVE + 1)
+        ended = replace(operation, steps=(*operation.steps, a_step(back, state)))
+        told = {one.name: one for one in account(ended, an_inventory([a_vm(2), a_vm(3)]))}
+        assert ("uncordon" in told["vm2"].remedy) is is_helped
+
+
+@pytest.mark.parametrize(
+    ("now", "outcome"),
+    [
+        (a_vm(1), Outcome.STAYED),
+        (a_vm(1, host=H2), Outcome.CHANGED_BY_OTHERS),
+        (a_vm(1, power=Power.SHUT_OFF), Outcome.CHANGED_BY_OTHERS),
+        (a_vm(2), Outcome.MISSING),
+    ],
+)
+def test_a_vm_that_people_were_to_move_is_accounted_for_as_it_is_found(
+    now: Vm, outcome: Outcome
+) -> None:
+    before = Before(power=Power.RUNNING)
+    entry = RosterEntry(vm=vm_id(1), name="vm1", host=H1, before=before)
+    operation = an_operation(roster=[entry])
+    (told,) = account(operation, an_inventory([now]))
+    assert told.outcome is outcome
+
+
+def test_an_operation_that_leaves_the_moving_to_people_owns_none_of_the_vms() -> None:
+    roster = an_operation(a_step(planned(1))).roster
+    assert owned(EnterOptions(automation=Automation.OFF), roster) == ()
+    assert owned(EnterOptions(), roster) == (vm_id(1),)
+
+
+def test_s12_a_host_on_its_way_in_is_a_target_for_those_that_are_put_back_and_no_others() -> None:
+    standings = {
+        H1: Standing(host=H1, cluster=C1, mode=HostMode.ENTERING, operation=None),
+    }
+    check_target(OperationKind.ENTER, [H1], H1, standings, home=H1)
+    for home in (None, H2):
+        with pytest.raises(Refused, match="h1 is entering"):
+            check_target(OperationKind.ENTER, [H1], H1, standings, home=home)
+    with pytest.raises(Refused, match="h1 is entering"):
+        check_target(OperationKind.EXIT, [H1], H1, standings, home=H1)
