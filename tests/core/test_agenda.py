@@ -791,7 +791,7 @@ class _Play:
         return True
 
     def _way_back(self) -> tuple[PlannedStep, ...]:
-        """As the planner makes it: those that have left come home, behind an admission that ends."""
+        """As the planner makes it: who has left comes home, behind an admission that ends."""
         steps: list[PlannedStep] = []
         for host in self.operation.hosts:
             if self.modes[host] is not HostMode.ENTERING:
