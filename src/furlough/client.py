@@ -31,7 +31,7 @@ from furlough.errors import (
     Unreachable,
 )
 from furlough.wire.enrolment import DatastoreView
-from furlough.wire.exits import ExitCheckView, RecordView
+from furlough.wire.exits import ExitCheckView, PutBackView, RecordView
 from furlough.wire.facts import ClusterView, HostView, VmView
 from furlough.wire.operations import EntryView, LogLineView, OperationView
 from furlough.wire.plans import PlanView, ReportView
@@ -250,6 +250,19 @@ class Client:
     def cancel(self, which: str, mode: str) -> OperationView:
         path = f"/operations/{parse_operation_id(which)}/cancel"
         return self._one(OperationView, "POST", path, {"mode": mode})
+
+    def put_back_plan(self, which: str) -> PutBackView:
+        """What a cancel that puts back would do now."""
+        path = f"/operations/{parse_operation_id(which)}/put-back"
+        return self._one(PutBackView, "GET", path)
+
+    def approve(self, which: str, plan_hash: str | None, steps: list[str]) -> OperationView:
+        """Let steps that wait for approval start: these, or all."""
+        path = f"/operations/{parse_operation_id(which)}/approve"
+        return self._one(OperationView, "POST", path, {"plan_hash": plan_hash, "steps": steps})
+
+    def pause(self, which: str) -> OperationView:
+        return self._one(OperationView, "POST", f"/operations/{parse_operation_id(which)}/pause")
 
     def resume(self, which: str) -> OperationView:
         return self._one(OperationView, "POST", f"/operations/{parse_operation_id(which)}/resume")

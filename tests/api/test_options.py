@@ -53,3 +53,12 @@ def test_a_word_that_an_option_does_not_know_changes_nothing(
     refused = http.post("/hosts/h1/enter", json={name: "whatever"})
     assert (refused.status_code, refused.json()["code"]) == (422, "request.malformed")
     assert name in refused.json()["detail"]
+
+
+def test_a_wrong_hash_is_answered_with_the_present_plan(
+    http: httpx2.Client, client: Client
+) -> None:
+    which = http.post("/hosts/h1/enter", json={"automation": "manual"}).json()["id"]
+    answer = http.post(f"/operations/{which}/approve", json={"plan_hash": "0" * 64})
+    assert (answer.status_code, answer.json()["code"]) == (409, "plan.changed")
+    assert answer.json()["plan"]["hash"] == client.operation(which).plan_hash

@@ -25,7 +25,7 @@ from furlough.core.journal import (
     StepSucceeded,
 )
 from furlough.core.operation import Operation, Outcome, Step
-from furlough.core.plan import Method, OperationKind, PlannedStep
+from furlough.core.plan import Method, OperationKind, PlannedStep, numbered
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.planning.planner import LAST_WAVE
@@ -779,6 +779,9 @@ class _Play:
             extension = PlanExtended(steps=todo.extend, roster=(), why="closing")
             self._record(*skips, *([extension] if todo.extend else []))
             return True
+        if todo.put_back:
+            self._record(PlanExtended(steps=self._way_back(), roster=(), why="put back"))
+            return True
         for step in todo.start:
             self._check_start(step)
             self._record(StepStarted(step=step.number, target=step.next_target, epoch=1))
@@ -790,6 +793,25 @@ class _Play:
             assert todo.wake_at > self.now, "it would ask again at once, for ever"
             self.now = todo.wake_at
         return True
+
+    def _way_back(self) -> tuple[PlannedStep, ...]:
+        """As the planner makes it: who has left comes home, behind an admission that ends."""
+        steps: list[PlannedStep] = []
+        for host in self.operation.hosts:
+            if self.modes[host] is not HostMode.ENTERING:
+                continue
+            moved = [
+                step
+                for step in self.operation.steps
+                if step.outcome is Outcome.MOVED and step.planned.host == host
+            ]
+            guard = planned(1, Method.RAISE_GUARD, host, wave=CLOSING_WAVE)
+            homes = [
+                planned(1, Method.LIVE, host, vm=one.planned.vm, source=H2, targets=[host], wave=11)
+                for one in moved
+            ]
+            steps += [guard, *homes, replace(guard, wave=CLOSING_WAVE + LAST_WAVE)]
+        return numbered(tuple(steps), first=len(self.operation.steps) + 1)
 
     def cancel(self, mode: CancelMode) -> None:
         self._record(CancelRequested(mode=mode, by="ann"))

@@ -44,7 +44,11 @@ app.add_typer(
     host.app, name="host", help="Hosts: list, show, add, set, remove, prepare, cordon, uncordon."
 )
 app.add_typer(vm.app, name="vm", help="VMs: list, show, set, start, shut-down, power-off, migrate.")
-app.add_typer(operation.app, name="operation", help="Operations: list, show, watch, cancel.")
+app.add_typer(
+    operation.app,
+    name="operation",
+    help="Operations: list, show, watch, cancel and more.",
+)
 app.add_typer(inventory.app, name="inventory", help="Inventory files: export.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 

@@ -101,7 +101,8 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A planned step and how far it is."""
+    """A planned step and how far it is. `is_overtaken`: it was skipped or had failed, and another
+    step, or somebody else, takes care of its VM instead."""
 
     planned: PlannedStep
     operation: OperationId
@@ -116,6 +117,7 @@ class Step:
     failure: Failure | None = None
     evidence: Evidence = NO_EVIDENCE
     notes: tuple[str, ...] = ()
+    is_overtaken: bool = False
 
     @property
     def id(self) -> StepId:
@@ -175,8 +177,21 @@ class RosterEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replan:
+    """A plan that was made anew under way: why, the hashes before and after, and what is different
+    for whom, in words."""
+
+    at: datetime
+    before: str
+    after: str
+    why: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operation:
-    """Everything known about one operation."""
+    """Everything known about one operation. `approved`: the numbers of the steps that a person has
+    approved; `urged`: how often a person has said: go on."""
 
     id: OperationId
     kind: OperationKind
@@ -200,6 +215,9 @@ class Operation:
     epoch: int = 0
     crashes: int = 0
     events: int = 0
+    approved: tuple[int, ...] = ()
+    urged: int = 0
+    replans: tuple[Replan, ...] = ()
 
     @property
     def is_final(self) -> bool:

@@ -106,10 +106,12 @@ class ClusterPolicy:
 
 
 class CancelMode(StrEnum):
-    """What happens to migrations in flight: `stop` aborts them, `finish` lets them end."""
+    """What happens to migrations in flight: `stop` aborts them, `finish` lets them end; `put_back`
+    aborts them and brings back the VMs that have left, by a plan."""
 
     STOP = "stop"
     FINISH = "finish"
+    PUT_BACK = "put_back"
 
 
 class RestoreMode(StrEnum):

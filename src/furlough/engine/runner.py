@@ -18,6 +18,7 @@ import structlog
 from furlough.core.admission import Flight, has_slot, is_full
 from furlough.core.agenda import Agenda, Ending, agenda
 from furlough.core.bandwidth import Flow
+from furlough.core.holding import Need
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Inventory
 from furlough.core.journal import (
@@ -42,6 +43,7 @@ from furlough.engine.migrating import Migration
 from furlough.engine.observer import modes_of
 from furlough.engine.powering import POWER_STEPS
 from furlough.engine.remedying import MEDIUM_STEPS
+from furlough.engine.replanning import LOOK_EVERY_S, Replanning
 from furlough.engine.returning import latecomers
 from furlough.engine.work import Work
 from furlough.errors import Conflict, Refused, Stale, Unreachable
@@ -51,6 +53,10 @@ log = structlog.get_logger()
 MOST_CRASHES = 3
 # A step that a bug has stopped is tried again so often while its operation is being cancelled.
 _BROKEN_AGAIN_S = 60.0
+# In these states an operation's time runs.
+_TIMED = (OperationState.RUNNING, OperationState.BLOCKED, OperationState.PAUSED)
+# Steps are numbered from 1; this is the number under which the operation itself waits.
+_WHOLE = 0
 
 
 class Executor(Protocol):
@@ -87,6 +93,7 @@ class Runner:
         self._limits: Mapping[ClusterName, Limits] = {}
         self._cluster_of: Mapping[HostName, ClusterName] = {}
         self._is_stale = False
+        self._replanning = Replanning(work, ledger)
 
     def nudge(self) -> None:
         """Something has changed in the store: read it."""
@@ -145,10 +152,13 @@ class Runner:
                 await self._ledger.record_if_unchanged(DeadlinePassed())
             return
         await self._mind_the_broken()
+        if await self._replanning.round({*self._active, *self._aside}):
+            return
         todo = await self._agenda(now)
         with suppress(Stale):
             if await self._conclude(todo):
                 return
+        await self._tell_need(todo.need)
         self._adopt(tasks)
         self._abort(tasks, todo.abort)
         self._start(tasks, todo.start)
@@ -159,8 +169,13 @@ class Runner:
         return (
             operation.deadline is not None
             and operation.deadline <= now
-            and operation.state in (OperationState.RUNNING, OperationState.BLOCKED)
+            and operation.state in _TIMED
         )
+
+    async def _tell_need(self, need: Need | None) -> None:
+        """What the operation as a whole waits for, beside what its steps wait for."""
+        code, words = ("", "") if need is None else (need.code, need.words)
+        await self._ledger.wait(_WHOLE, code, words)
 
     async def _agenda(self, now: datetime) -> Agenda:
         modes = modes_of(await self._work.store.standings())
@@ -178,6 +193,9 @@ class Runner:
             )
         if events:
             await self._ledger.record_if_unchanged(*events)
+            return True
+        if todo.put_back:
+            await self._put_back()
             return True
         if todo.ending is not None and not self._active:
             if not await self._take_latecomers():
@@ -197,6 +215,16 @@ class Runner:
         except (Refused, Conflict):
             return False  # Somebody else has the room or the VM by now.
         return True
+
+    async def _put_back(self) -> None:
+        """Plan the way back of those who have left. Where facts change meanwhile, a moment later
+        again."""
+        try:
+            await self._replanning.plan_way_back()
+        except (Refused, Conflict) as error:
+            log.info("way back not planned yet", because=error.message)
+            await self._work.clock.sleep(self._work.pace.poll_s)
+            await self._ledger.refresh()
 
     async def _end(self, ending: Ending) -> None:
         """The last entry, with the modes of the hosts in the same transaction."""
@@ -370,6 +398,8 @@ class Runner:
         """Until something changes, or it is time to look again."""
         pace = self._work.pace
         longest_s = pace.poll_s if self._resting or self._aside else pace.reread_s
+        if self._replanning.is_watching:
+            longest_s = min(longest_s, LOOK_EVERY_S)
         if wake_at is not None:
             left_s = (wake_at - self._work.clock.now()).total_seconds()
             longest_s = max(0.0, min(longest_s, left_s))

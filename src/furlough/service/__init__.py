@@ -2,5 +2,6 @@
 
 from furlough.service.door import Service
 from furlough.service.intake import Request, with_hash
+from furlough.service.steering import Approval
 
-__all__ = ["Request", "Service", "with_hash"]
+__all__ = ["Approval", "Request", "Service", "with_hash"]

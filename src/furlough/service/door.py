@@ -26,6 +26,7 @@ from furlough.core.operation import Operation
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
 from furlough.core.policy import (
     ActionOptions,
+    Automation,
     CancelMode,
     EnterDefaults,
     EnterOptions,
@@ -35,8 +36,10 @@ from furlough.core.states import HostMode, Power
 from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Work
 from furlough.errors import Refused
-from furlough.planning.assessment import Report
+from furlough.planning.assessment import Assessment, Report
 from furlough.planning.candidates import candidates
+from furlough.planning.hands_off import plan_hands_off
+from furlough.planning.homecoming import Return
 from furlough.planning.placement import place
 from furlough.planning.planner import (
     plan_action,
@@ -62,7 +65,7 @@ from furlough.prechecks.requests import (
 from furlough.service.enrolling import Enrolling
 from furlough.service.exiting import Exiting, ExitReport, Recorded
 from furlough.service.intake import Intake, Request
-from furlough.service.steering import Steering
+from furlough.service.steering import Approval, Steering
 from furlough.service.upkeep import Upkeep
 
 
@@ -158,7 +161,7 @@ class Service:
         inventory = await self._intake.surveyed_inventory(hosts)
         options = self._settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
-        return plan_enter(inventory, hosts, assessment, options.order)
+        return _plan(inventory, hosts, options, assessment)
 
     def _settled(
         self, options: EnterOptions, hosts: Sequence[HostName], inventory: Inventory
@@ -199,9 +202,11 @@ class Service:
                 remedy="See each finding's remedy: furlough check " + " ".join(hosts) + ".",
                 findings=assessment.blockers,
             )
-        plan = plan_enter(inventory, hosts, assessment, options.order)
+        plan = _plan(inventory, hosts, options, assessment)
         check_hash(plan, request.plan_hash)
-        modes = [change for host in hosts for change in _towards_entering(inventory.host(host))]
+        modes = [
+            change for host in hosts for change in _towards(inventory.host(host), wait=options.wait)
+        ]
         return await self._intake.accept(plan, options, request, inventory, modes)
 
     async def exit(
@@ -300,13 +305,37 @@ class Service:
         """Stop an operation. Asking twice is asking once; a final one cannot be cancelled."""
         return await self._steering.cancel(which, mode, by)
 
+    async def put_back_plan(self, which: OperationId) -> tuple[Plan, tuple[Return, ...]]:
+        """What a cancel that puts back would do now, and what becomes of each VM that has left.
+        Changes nothing."""
+        return await self._steering.put_back_plan(which)
+
+    async def pause(self, which: OperationId, by: str) -> Operation:
+        """Start nothing new in an operation; what is in flight ends. Twice is once."""
+        return await self._steering.pause(which, by)
+
     async def resume(self, which: OperationId, by: str) -> Operation:
-        """Let a blocked operation go on, after a person has looked."""
+        """Let a paused or blocked operation go on, after a person has looked."""
         return await self._steering.resume(which, by)
 
+    async def approve(self, which: OperationId, approval: Approval, by: str) -> Operation:
+        """Let steps of an operation with automation `manual` start."""
+        return await self._steering.approve(which, approval, by)
 
-def _towards_entering(host: Host) -> list[HostModeChanged]:
-    """The transitions from where a host is to `entering`."""
+
+def _plan(
+    inventory: Inventory, hosts: Sequence[HostName], options: EnterOptions, assessment: Assessment
+) -> Plan:
+    """The plan of an entering: by our hands, or by those of people."""
+    if options.automation is Automation.OFF:
+        return plan_hands_off(inventory, hosts, options)
+    return plan_enter(inventory, hosts, assessment, options.order)
+
+
+def _towards(host: Host, *, wait: bool) -> list[HostModeChanged]:
+    """The transitions from where a host is to `entering`; to `cordoned` where nobody waits until
+    it is empty."""
     cordon = HostModeChanged(host=host.name, before=HostMode.AVAILABLE, after=HostMode.CORDONED)
     enter = HostModeChanged(host=host.name, before=HostMode.CORDONED, after=HostMode.ENTERING)
-    return [enter] if host.mode is HostMode.CORDONED else [cordon, enter]
+    changes = [] if host.mode is HostMode.CORDONED else [cordon]
+    return [*changes, enter] if wait else changes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from furlough.core.admission import Standing, check_hosts_known, check_vms_free, terms_of
+from furlough.core.admission import Standing, check_hosts_known, check_vms_free, owned, terms_of
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.journal import HostModeChanged, OperationAccepted
@@ -87,9 +87,9 @@ class Intake:
         """`Conflict`, naming the operation, where one has this VM: it says more than the job that
         the operation runs on the VM. Decided again when the request is accepted."""
         owners = {
-            entry.vm: operation.id
+            owned_vm: operation.id
             for operation in await self._store.operations(active=True)
-            for entry in operation.roster
+            for owned_vm in owned(operation.options, operation.roster)
         }
         check_vms_free([vm], owners)
 

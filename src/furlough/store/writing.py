@@ -26,6 +26,7 @@ from furlough.core.admission import (
     check_target,
     check_vms_free,
     has_slot,
+    owned,
 )
 from furlough.core.capacity import NOTHING, Load, Reservation
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
@@ -123,12 +124,12 @@ def _check_acceptance(
         check_hosts_free(event.hosts, standings)
     if event.operation_kind is OperationKind.ENTER:
         check_most_away(event.hosts, standings, terms.most_away)
-    _check_owners(connection, event.roster)
+    _check_owners(connection, owned(event.options, event.roster))
     for change in modes:
         standings[change.host] = replace(standings[change.host], mode=change.after)
     for step in event.plan.steps:
         for target in step.targets[:1]:
-            check_target(event.operation_kind, event.hosts, target, standings)
+            check_target(event.operation_kind, event.hosts, target, standings, home=step.host)
     _check_places(connection, event.plan.steps, terms)
 
 
@@ -149,8 +150,7 @@ def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: T
             taken[target] = taken.get(target, NOTHING) + step.load
 
 
-def _check_owners(connection: Connection, roster: Iterable[RosterEntry]) -> None:
-    vms = [entry.vm for entry in roster]
+def _check_owners(connection: Connection, vms: Sequence[VmId]) -> None:
     check_vms_free(vms, reading.read_vm_owners(connection, vms))
 
 
@@ -188,7 +188,7 @@ def record_all(
             step = current.step(event.step)
             _check_start(connection, current, step, event, terms or Terms())
         if isinstance(event, PlanExtended):
-            _check_owners(connection, event.roster)
+            _check_owners(connection, owned(current.options, event.roster))
             _check_places(connection, event.steps, terms or Terms())
         current = _record(connection, current, operation.id, event, at)
     _write_rows(connection, operation, current)
@@ -204,7 +204,8 @@ def _check_start(
     if target is None or vm is None:
         return
     standings = reading.read_standings(connection)
-    check_target(operation.kind, operation.hosts, target, standings)
+    home = step.planned.host
+    check_target(operation.kind, operation.hosts, target, standings, home=home)
     room = terms.rooms.get(target, _UNLIMITED)
     reservations = reading.read_reservations(connection, [target])
     check_room(vm, target, step.planned.load, room, reservations)
@@ -477,7 +478,8 @@ def _ended(_event: OperationEnded, connection: Connection, operation: Operation)
 
 
 def _own(connection: Connection, operation: Operation, roster: Iterable[RosterEntry]) -> None:
-    rows = [{"vm": entry.vm, "operation": number_of(operation.id)} for entry in roster]
+    which = number_of(operation.id)
+    rows = [{"vm": vm, "operation": which} for vm in owned(operation.options, roster)]
     if rows:
         connection.execute(insert(tables.vm_owner), rows)
 

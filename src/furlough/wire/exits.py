@@ -85,6 +85,14 @@ class ExitCheckView(View):
     plan: PlanView
 
 
+class PutBackView(View):
+    """What a cancel that puts back would do: about every VM that has left, and by which plan."""
+
+    operation: str
+    vms: list[ReturnView]
+    plan: PlanView
+
+
 class AwayView(View):
     """A VM on record: what its evacuation did with it, and where it is now."""
 

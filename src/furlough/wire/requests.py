@@ -90,6 +90,16 @@ class CancelBody(Body):
     mode: CancelMode = CancelMode.STOP
 
 
+class ApproveBody(Body):
+    """What is approved: the plan of this hash (null: the present one), all of its steps that wait
+    or those with these ids."""
+
+    plan_hash: str | None = Field(default=None, max_length=64)
+    steps: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=list, max_length=10_000
+    )
+
+
 HostNames = Annotated[list[Name], Field(min_length=1, max_length=10_000)]
 
 
