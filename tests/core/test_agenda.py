@@ -971,7 +971,7 @@ def test_a_step_after_one_that_did_not_come_through_is_skipped_once(state: StepS
         kind=OperationKind.RESTORE,
     )
     ((step, why),) = agenda(operation, {}, NOW).skip
-    assert (step.number, why) == (3, "step op-7/1 (VM vm1) did not come through")
+    assert (step.number, why) == (3, "step op-7.1 (VM vm1) did not come through")
 
 
 def test_a_restore_is_incomplete_where_somebody_who_was_meant_to_come_is_not_home() -> None:
