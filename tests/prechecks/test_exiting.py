@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from furlough.core.admission import Standing
+from furlough.core.codes import RESTORE_CODES
 from furlough.core.findings import Severity
 from furlough.core.ids import HostName, VmId
 from furlough.core.plan import Method
@@ -128,3 +129,7 @@ def test_what_has_changed_is_worth_knowing_and_what_is_as_it_was_is_not_mentione
     found = exit_findings(H1, inventory, decided)
     assert [(one.code, one.severity) for one in found] == [("restore.changed", Severity.INFO)] * 2
     assert "VM vm2 has changed: somebody moved it from h2 since." in found[0].message
+
+
+def test_every_code_of_exits_is_raised_by_a_story_of_this_page() -> None:
+    assert set(RESTORE_CODES) == {"restore.hindered", "restore.changed"}
