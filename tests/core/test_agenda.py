@@ -25,7 +25,14 @@ from furlough.core.journal import (
     StepSucceeded,
 )
 from furlough.core.operation import Operation, Outcome, Step
-from furlough.core.plan import Method, OperationKind, PlannedStep, numbered
+from furlough.core.plan import (
+    Method,
+    OperationKind,
+    PlannedStep,
+    Unplaced,
+    WhyStays,
+    numbered,
+)
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.planning.planner import LAST_WAVE
@@ -44,6 +51,7 @@ from tests.core.builders import (
     planned,
     repeatable,
     running,
+    vm_id,
 )
 
 ENTER, EXIT = OperationKind.ENTER, OperationKind.EXIT
@@ -948,3 +956,72 @@ def test_the_ending_of_a_blocked_operation_is_one_that_the_journal_takes() -> No
     )
     ending = _ending(operation, {H1: HostMode.MAINTENANCE})
     assert after(operation, OperationEnded(state=ending.state)).is_final
+
+
+# --- steps that come after others --------------------------------------------------------------
+
+
+def _later(number: int, *after: int, state: StepState = PENDING, host: HostName = H2) -> Step:
+    step = _move(number, state, host)
+    return replace(step, planned=replace(step.planned, after=after))
+
+
+@pytest.mark.parametrize("state", [PENDING, STARTED])
+def test_a_step_waits_for_those_it_comes_after_also_for_those_of_other_hosts(
+    state: StepState,
+) -> None:
+    operation = an_operation(
+        _move(1, state, H1), _later(2, 1), hosts=[H1, H2], kind=OperationKind.RESTORE
+    )
+    todo = agenda(operation, {}, NOW)
+    assert [step.number for step in todo.start] == ([1] if state is PENDING else [])
+    assert todo.skip == ()
+
+
+def test_once_all_that_it_comes_after_have_come_through_it_may_start() -> None:
+    operation = an_operation(
+        _move(1, SUCCEEDED, H1),
+        _move(2, SUCCEEDED, H2),
+        _later(3, 1, 2),
+        hosts=[H1, H2],
+        kind=OperationKind.RESTORE,
+    )
+    assert [step.number for step in agenda(operation, {}, NOW).start] == [3]
+
+
+@pytest.mark.parametrize("state", [FAILED, SKIPPED])
+def test_a_step_after_one_that_did_not_come_through_is_skipped_once(state: StepState) -> None:
+    """Also where another step of its host has failed for which it would be skipped as well."""
+    operation = an_operation(
+        _move(1, state, H1),
+        _guard(2, FAILED, H2),
+        _later(3, 1),
+        hosts=[H1, H2],
+        kind=OperationKind.RESTORE,
+    )
+    ((step, why),) = agenda(operation, {}, NOW).skip
+    assert (step.number, why) == (3, "step op-7.1 (VM vm1) did not come through")
+
+
+def test_a_restore_is_incomplete_where_somebody_who_was_meant_to_come_is_not_home() -> None:
+    kind = OperationKind.RESTORE
+    ending = _ending(an_operation(_come_home(1), kind=kind))
+    assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "VMs: 1 moved.")
+    ending = _ending(an_operation(_come_home(1), _move(2, FAILED), kind=kind))
+    assert (ending.state, ending.code) == (OperationState.FAILED, "restore_incomplete")
+    assert ending.modes == {}, "it stays in service"
+
+
+def test_a_step_that_failed_before_another_one_brought_its_vm_home_spoils_nothing() -> None:
+    late = replace(_come_home(2), planned=replace(_come_home(2).planned, vm=vm_id(1)))
+    ending = _ending(an_operation(_move(1, FAILED), late, kind=OperationKind.RESTORE))
+    assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "VMs: 1 moved.")
+
+
+def test_a_record_is_closed_at_once_and_its_host_stays_as_it_is() -> None:
+    closing = an_operation(kind=OperationKind.CLOSE_RECORD)
+    left = Unplaced(vm=vm_id(1), vm_name="vm1", reasons={H1: ("closed",)}, why=WhyStays.LET_GO)
+    closing = replace(closing, plan=replace(closing.plan, unplaced=(left,)))
+    ending = _ending(closing, {H1: HostMode.MAINTENANCE})
+    assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "Off the record: vm1.")
+    assert ending.modes == {}

@@ -139,3 +139,9 @@ def test_all_come_through_and_no_link_carries_more_than_it_can(
             if move.source == host
         )
         assert out <= 100.0 * end_s + 0.01
+
+
+def test_who_comes_after_others_begins_once_they_are_over() -> None:
+    """Though links and slots are free."""
+    courses = _forecast([PLAIN, replace(PLAIN, source=H2, target=H3, after=(0,))])
+    assert [one.start_s for one in courses] == pytest.approx([0, 10])

@@ -75,11 +75,15 @@ def put_in_time(
 
 
 def _in_turn(steps: Iterable[PlannedStep], timed: Mapping[int, TimedMove]) -> Sequence[PlannedStep]:
-    """Moves by their starts, the larger ones first; what else there is keeps its order."""
+    """Moves by their starts, the larger ones first, each later than those that it comes after;
+    what else there is keeps its order."""
+    depths: dict[int, int] = {}
+    for step in sorted(steps, key=lambda step: step.number):  # Each after those with lower numbers.
+        depths[step.number] = 1 + max((depths[one] for one in step.after), default=-1)
 
-    def turn(step: PlannedStep) -> tuple[float, int]:
+    def turn(step: PlannedStep) -> tuple[int, float, int]:
         move = timed.get(id(step))
-        return (move.start_s, move.vm) if move else (0.0, 0)
+        return (depths[step.number], move.start_s, move.vm) if move else (0, 0.0, 0)
 
     return sorted(steps, key=turn)
 

@@ -31,14 +31,14 @@ from furlough.planning.planner import (
 )
 from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied, inserts
-from furlough.planning.swaps import Leg, Trip, is_tied, legs_home
+from furlough.planning.swaps import Leg, Trip, legs_home, may_ever_be_on
 from furlough.planning.ties import ties_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Home:
     """One host that takes its VMs back: what becomes of each of them, and who of them was refused
-    for want of room alone."""
+    only because of who else is there."""
 
     name: HostName
     returns: tuple[Return, ...]
@@ -95,15 +95,16 @@ def _home(
         waiting=tuple(
             vm
             for vm in _movers(inventory, found)
-            if _lacks_room(placement.refusals.get(vm.id, {}).get(home, ()))
+            if _may_pass(placement.refusals.get(vm.id, {}).get(home, ()))
         ),
         placement=placement,
     )
 
 
-def _lacks_room(found: Iterable[Obstacle]) -> bool:
+def _may_pass(found: Iterable[Obstacle]) -> bool:
+    """Whether all that stands against a VM lies in who else is there, and may leave."""
     causes = {one.cause for one in found}
-    return causes == {Cause.ROOM}
+    return bool(causes) and causes <= {Cause.ROOM, Cause.RULE}
 
 
 def _obstacles_on_return(vm: Vm, home: Host, inventory: Inventory) -> list[Obstacle]:
@@ -155,7 +156,7 @@ def _legs(
         Trip(vm=vm, home=home.name)
         for home in homes
         for vm in home.waiting
-        if not is_tied(bonds, vm.id)
+        if may_ever_be_on(home.name, vm.id, bonds)
     ]
     if not waiting:
         return ()

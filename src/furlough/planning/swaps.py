@@ -176,15 +176,15 @@ def _apart(yard: _Yard, trips: Sequence[Trip]) -> list[frozenset[VmId]]:
 
 def _may_park(yard: _Yard, vm: Vm, host: Host) -> bool:
     """Whether a VM may wait on this host for a while, whatever its room."""
-    if is_tied(yard.bonds, vm.id) or obstacles(vm, host, yard.inventory):
-        return False
-    hard = yard.bonds.of(vm.id, RuleKind.HOST_AFFINITY)
-    return all(host.name in bond.hosts for bond in hard if bond.is_hard)
+    return may_ever_be_on(host.name, vm.id, yard.bonds) and not obstacles(vm, host, yard.inventory)
 
 
-def is_tied(bonds: Bonds, vm: VmId) -> bool:
-    """Whether a hard rule keeps a VM together with others: it travels with them or not at all."""
-    return any(bond.is_hard for bond in bonds.of(vm, RuleKind.AFFINITY))
+def may_ever_be_on(host: HostName, vm: VmId, bonds: Bonds) -> bool:
+    """Whether no hard rule forbids a host to a VM whoever else is there; never to one that has to
+    stay with others, which travels with them or not at all."""
+    together, places = RuleKind.AFFINITY, RuleKind.HOST_AFFINITY
+    hard = [bond for bond in bonds.of(vm, together, places) if bond.is_hard]
+    return all(bond.kind is places and host in bond.hosts for bond in hard)
 
 
 # --- what comes after what -----------------------------------------------------------------------

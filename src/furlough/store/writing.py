@@ -29,7 +29,7 @@ from furlough.core.admission import (
     owned,
 )
 from furlough.core.capacity import NOTHING, Load, Reservation
-from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
+from furlough.core.ids import ClusterName, HostName, OperationId, operation_id
 from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import (
     Event,
@@ -44,14 +44,13 @@ from furlough.core.journal import (
     apply,
 )
 from furlough.core.not_home import RETURNS
-from furlough.core.operation import Operation, Outcome, RosterEntry, Step
+from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
 from furlough.core.states import HostMode, StepState
-from furlough.errors import Bug, Conflict, Stale
-from furlough.planning.record import Away, is_closed_by
+from furlough.errors import Conflict, Stale
 from furlough.ports import IdempotencyKey
-from furlough.store import codec, reading, remedying, tables
+from furlough.store import codec, reading, recording, remedying, tables
 
 # Built once: composing a statement costs more than running it on SQLite.
 _VERSION = select(tables.operation.c.epoch, tables.operation.c.events).where(
@@ -384,83 +383,7 @@ def _step_succeeded(event: StepSucceeded, connection: Connection, operation: Ope
     planned = operation.step(event.step).planned
     if planned.drive:
         remedying.remember(connection, operation, event)
-    if event.outcome not in _RECORDED or planned.vm is None or event.where is None:
-        return
-    row = connection.execute(
-        select(tables.away.c.body).where(tables.away.c.vm == planned.vm)
-    ).scalar_one_or_none()
-    known = None if row is None else codec.AWAY.value(row)
-    evacuated = operation.kind is OperationKind.ENTER
-    is_on_its_way = operation.kind in RETURNS and planned.host == _home_of(known)
-    if event.outcome is Outcome.STOPPED:
-        if evacuated:
-            _remember_away(connection, _stopped(operation, planned, event.where, known))
-    elif known is not None and event.where == known.home:
-        _forget_away(connection, [planned.vm])
-    elif event.outcome is Outcome.MOVED and is_on_its_way and known is not None:
-        # It waits on a third host: if nothing more comes of it, a later exit finds it there.
-        _remember_away(connection, replace(known, left_on=event.where))
-    elif event.outcome is Outcome.MOVED and evacuated:
-        _remember_away(connection, _moved(operation, planned, event.where, known))
-    elif event.outcome is Outcome.STARTED and known is not None and known.was_stopped:
-        _remember_away(connection, replace(known, was_stopped=False))
-
-
-def _home_of(known: Away | None) -> HostName | None:
-    return None if known is None else known.home
-
-
-# The endings of steps that change what is on record about a VM.
-_RECORDED = frozenset({Outcome.MOVED, Outcome.STOPPED, Outcome.STARTED})
-
-
-def _moved(
-    operation: Operation, planned: PlannedStep, left_on: HostName, known: Away | None
-) -> Away:
-    """A VM that was away already keeps its home and its past; only its whereabouts change."""
-    if known is None:
-        return _new_away(operation, planned, left_on)
-    return replace(
-        known,
-        left_on=left_on,
-        operation=operation.id,
-        was_stopped=False,
-        method=planned.method,
-        load=planned.load,
-    )
-
-
-def _stopped(
-    operation: Operation, planned: PlannedStep, left_on: HostName, known: Away | None
-) -> Away:
-    """As it is to be again once its host is back."""
-    away = _new_away(operation, planned, left_on)
-    if known is not None:
-        away = replace(away, home=known.home, since=known.since)
-    return replace(away, was_stopped=True)
-
-
-def _new_away(operation: Operation, planned: PlannedStep, left_on: HostName) -> Away:
-    if planned.vm is None:
-        raise Bug("step.no_vm", f"A step of {operation.id} that is about no VM ended like one.")
-    return Away(
-        vm=planned.vm,
-        name=planned.vm_name,
-        home=planned.source or left_on,
-        left_on=left_on,
-        operation=operation.id,
-        since=operation.created_at,
-        before=planned.before,
-        method=planned.method,
-        load=planned.load,
-    )
-
-
-def _remember_away(connection: Connection, row: Away) -> None:
-    _forget_away(connection, [row.vm])
-    connection.execute(
-        insert(tables.away).values(vm=row.vm, home=row.home, body=codec.AWAY.text(row))
-    )
+    recording.remember(connection, operation, event)
 
 
 @_project.register
@@ -473,8 +396,7 @@ def _ended(_event: OperationEnded, connection: Connection, operation: Operation)
         update(tables.host).where(tables.host.c.operation == number).values(operation=None)
     )
     if operation.kind in (*RETURNS, OperationKind.CLOSE_RECORD):
-        record = reading.read_away(connection)
-        _forget_away(connection, [one.vm for one in record if is_closed_by(operation, one)])
+        recording.forget_closed(connection, operation)
 
 
 def _own(connection: Connection, operation: Operation, roster: Iterable[RosterEntry]) -> None:
@@ -514,8 +436,3 @@ def _reserve(
         )
     )
     connection.execute(insert(tables.reservation), rows)
-
-
-def _forget_away(connection: Connection, vms: Sequence[VmId]) -> None:
-    if vms:
-        connection.execute(delete(tables.away).where(tables.away.c.vm.in_(vms)))
