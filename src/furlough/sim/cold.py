@@ -58,4 +58,6 @@ def _off(cluster: SimCluster, order: ColdOrder) -> Copy:
         raise Refused("vm.changed", f"{order.source} does not know VM {order.vm}.")
     if copy.has_process or copy.presence is not Presence.SHUT_OFF:
         raise Refused("vm.changed", f"VM {copy.vm.name} is not off on {order.source}.")
+    if copy.has_managed_save:
+        raise Refused("vm.managed_save", f"VM {copy.vm.name} was saved on {order.source}.")
     return copy
