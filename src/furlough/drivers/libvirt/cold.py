@@ -16,7 +16,7 @@ from typing import Any
 import libvirt
 from lxml.etree import _Element as Element
 
-from furlough.core.enrolment import DatastoreKind, EnrolledDatastore
+from furlough.core.enrolment import DatastoreKind, EnrolledDatastore, EnrolledHost
 from furlough.core.ids import VmId
 from furlough.drivers.libvirt import errors
 from furlough.drivers.libvirt.domain_xml import root_of
@@ -60,7 +60,7 @@ async def copy_state(
 ) -> Sequence[str]:
     """See `ports.Hypervisor`."""
     baggage = baggage_of(root_of(await _definition(order, source)))
-    nvram = _nvram_to_copy(baggage, target, datastores)
+    nvram = nvram_to_copy(baggage, target.host, datastores)
     if not nvram and not baggage.has_tpm:
         return ()
     for site in (source, target):
@@ -81,7 +81,9 @@ async def copy_state(
     return tuple(f"{one['part']}: sha256 {one['sha256']}" for one in parts)
 
 
-def _nvram_to_copy(baggage: Baggage, target: Site, datastores: Sequence[EnrolledDatastore]) -> str:
+def nvram_to_copy(
+    baggage: Baggage, target: EnrolledHost, datastores: Sequence[EnrolledDatastore]
+) -> str:
     """The name of the file that has to be copied; empty if there is none, or if the target sees
     the same file. `Refused` where it lies where we copy nothing."""
     path = PurePosixPath(baggage.nvram)
@@ -91,15 +93,15 @@ def _nvram_to_copy(baggage: Baggage, target: Site, datastores: Sequence[Enrolled
         return path.name
     raise Refused(
         "vm.immovable",
-        f"Its UEFI variables are in {baggage.nvram}, which {target.host.name} does not share.",
+        f"Its UEFI variables are in {baggage.nvram}, which {target.name} does not share.",
         remedy=f"Keep them in {_NVRAM_DIRECTORY} or on shared storage.",
     )
 
 
-def _is_shared(path: str, target: Site, datastores: Sequence[EnrolledDatastore]) -> bool:
+def _is_shared(path: str, target: EnrolledHost, datastores: Sequence[EnrolledDatastore]) -> bool:
     return any(
         store.kind is DatastoreKind.DIRECTORY
-        and store.name in target.host.datastores
+        and store.name in target.datastores
         and store.holds(path=path)
         for store in datastores
     )
