@@ -160,6 +160,9 @@ class SimHypervisor:
             raise Refused("hypervisor.failed", "no job is active on the domain")
         ongoing.abort()
 
+    async def check_cold(self, order: ColdOrder) -> None:
+        cold.check(self._cluster, order)
+
     async def copy_state(self, order: ColdOrder) -> Sequence[str]:
         async def act() -> Sequence[str]:
             return await cold.copy_state(self._cluster, order)
