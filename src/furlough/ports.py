@@ -225,6 +225,10 @@ class Hypervisor(Protocol):
     async def migrate_live(self, order: MigrationOrder) -> MigrationReport:
         """Returns when the hypervisor calls it over. It goes on if this call is given up."""
 
+    async def check_cold(self, order: ColdOrder) -> None:
+        """`Refused` where what a VM keeps beside its definition could not be copied, whatever the
+        VM does now: asked before its guest is shut down for it. Changes nothing."""
+
     async def copy_state(self, order: ColdOrder) -> Sequence[str]:
         """Copy what a VM that is off keeps on its host beside its definition (UEFI variables, the
         state of its TPM): whole or not at all, durable when it returns. Twice is harmless. Returns

@@ -295,6 +295,18 @@ async def test_what_starts_nowhere_any_more_is_off_at_home_and_that_is_said(stag
 
 
 @story()
+async def test_nobody_is_shut_down_for_a_move_whose_baggage_cannot_go_along(stage: Stage) -> None:
+    stage.add_vm(1, 1, hindrances=TIED, own_policy=COLD, has_tpm=True)
+    for host in (H2, H3, HostName("h4")):
+        stage.cluster.hosts[host].has_guard = False
+    await stage.start_controller()
+    final = await entered(stage)
+    assert (final.state, final.code) == (FAILED, "vm.immovable")
+    assert await acts_of(stage, final, 1) == []
+    assert hosts_running(stage, 1) == [H1]
+
+
+@story()
 async def test_a_guest_that_shuts_itself_down_before_is_not_started_elsewhere(
     stage: Stage,
 ) -> None:

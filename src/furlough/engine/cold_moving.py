@@ -95,11 +95,19 @@ class ColdMove(ShuttingDown):
         if not source.is_here and (self._has_to_run or not is_off):
             await self._skip(source)
             return False
-        trouble = self._against(source, target)
+        trouble = self._against(source, target) or await self._against_copying(target.host)
         if trouble is not None:
             await self._refuse(trouble, target.host)
             return False
         return True
+
+    async def _against_copying(self, target: HostName) -> FurloughError | None:
+        """Nobody is shut down for a move that cannot come about."""
+        try:
+            await self._work.hypervisor.check_cold(self._order(self._host, target))
+        except (Refused, Unreachable) as error:
+            return error
+        return None
 
     def _against(self, source: Look, target: Look) -> Refused | None:
         name = self._step.planned.vm_name

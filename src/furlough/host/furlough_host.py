@@ -470,6 +470,7 @@ def vm_state(request: dict[str, Any]) -> dict[str, Any]:
         return read_piece(vm, request["part"], request["offset"])
     if act == "write":
         return write_piece(vm, request["part"], request["offset"], request["data"])
+    os.makedirs(STATE_DIR, mode=0o755, exist_ok=True)
     with Lock(STATE_DIR):
         fence(vm, request["epoch"], STATE_DIR)
     return keep_state(vm, request["part"], request["sha256"])
@@ -1850,7 +1851,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--part", type=matching(STATE_PART))
     command.add_argument("--offset", type=whole_number, default=0)
     command.add_argument("--data", type=matching(PIECE), default="")
-    command.add_argument("--sha256", type=matching(CHECKSUM), default="")
+    command.add_argument("--sha256", type=matching(CHECKSUM))
     command.add_argument("--epoch", type=int, default=0)
     command = verbs.add_parser("storage", help="one act of a storage proof")
     command.add_argument("act", choices=STORAGE_ACTS)

@@ -2,9 +2,10 @@
 
     S1   after every change of a copy: nobody runs twice
     S3   after every commit: a host in maintenance holds no process
-    S6   before every migration: its intent is in the journal
+    S6   before every migration and every copy of a definition: its intent is in the journal
     S8   at the end: the stored operation is the fold of its journal
     S13  before every power command: maintenance, no process, and its intent is in the journal
+    S15  before every end of a definition: another host has the VM
     S11  after every commit: what runs and what is reserved fits
     slots: at every start of a migration, the limits hold
 
@@ -23,11 +24,11 @@ from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.journal import fold
 from furlough.core.not_home import RETURNS
-from furlough.core.operation import Operation, Outcome, RosterEntry
+from furlough.core.operation import Act, Operation, Outcome, RosterEntry
 from furlough.core.plan import OperationKind
 from furlough.core.policy import Limits
 from furlough.core.states import HostMode, Power, StepState
-from furlough.ports import Hypervisor, Marker, MigrationOrder, Store
+from furlough.ports import ColdOrder, Hypervisor, Marker, MigrationOrder, Store
 from furlough.sim.cluster import SimCluster
 
 
@@ -101,6 +102,20 @@ class Invariants:
             self._violated(f"slots: {order.source} sends {leaving}, {order.target} gets {arriving}")
         if len(flying) >= limits.per_cluster:
             self._violated(f"slots: {len(flying)} migrations in the cluster")
+
+    async def before_copy(self, order: ColdOrder) -> None:
+        """S6 of a cold move."""
+        operation = await self._store.operation(order.operation)
+        steps = [step for step in operation.steps if step.planned.vm == order.vm]
+        meant = [one for one in steps if one.state is StepState.STARTED and _COPIES & {*one.acts}]
+        if len(meant) != 1:
+            self._violated(f"S6: {order.vm} is defined on {order.target} without an intent")
+
+    def before_undefine(self, host: HostName, vm: VmId) -> None:
+        """S15, by the simulator's own truth."""
+        others = [name for name in self._cluster.hosts if self._cluster.copy(name, vm) is not None]
+        if others == [host]:
+            self._violated(f"S15: {vm} is undefined on {host}, and no other host has it")
 
     async def before_power(self, host: HostName, marker: Marker) -> None:
         """S13 and S6, by the simulator's own truth."""
@@ -188,6 +203,9 @@ def _means(operation: Operation, order: MigrationOrder) -> bool:
     return len(meant) == 1
 
 
+_COPIES = {Act.DEFINE_TARGET, Act.DEFINE_SOURCE}
+
+
 class _Watched:
     def __init__(self, port: object, invariants: Invariants) -> None:
         self._port = port
@@ -205,6 +223,14 @@ class _WatchedStore(_Watched):
 
 
 class _WatchedHypervisor(_Watched):
+    async def copy_definition(self, order: ColdOrder) -> None:
+        await self._invariants.before_copy(order)
+        await self._port.copy_definition(order)  # type: ignore[attr-defined]
+
+    async def undefine(self, host: HostName, vm: VmId, epoch: int) -> None:
+        self._invariants.before_undefine(host, vm)
+        await self._port.undefine(host, vm, epoch)  # type: ignore[attr-defined]
+
     async def migrate_live(self, order: MigrationOrder) -> Any:
         await self._invariants.before_migration(order)
         return await self._port.migrate_live(order)  # type: ignore[attr-defined]

@@ -13,10 +13,20 @@ from furlough.sim.cluster import Copy, SimCluster
 _COPIES_IN_S = 0.2
 
 
+def check(cluster: SimCluster, order: ColdOrder) -> None:
+    """State is copied by furlough-host, which has to be on both."""
+    copy = _known(cluster, order)
+    if copy.vm.has_nvram or copy.vm.has_tpm:
+        for host in (order.source, order.target):
+            if not cluster.check_answers(host).has_guard:
+                raise Refused("vm.immovable", f"furlough-host does not answer on {host}.")
+
+
 async def copy_state(cluster: SimCluster, order: ColdOrder) -> Sequence[str]:
     """Whole or not at all: it is under its own name only once it is complete."""
     source, target = cluster.check_answers(order.source), cluster.check_answers(order.target)
     copy = _off(cluster, order)
+    check(cluster, order)
     if not (copy.vm.has_nvram or copy.vm.has_tpm):
         return ()
     await cluster.clock.sleep(_COPIES_IN_S)
@@ -53,9 +63,16 @@ def copy_definition(cluster: SimCluster, order: ColdOrder) -> None:
 
 def _off(cluster: SimCluster, order: ColdOrder) -> Copy:
     """The copy that is to be moved, which has to be off."""
+    copy = _known(cluster, order)
+    if copy.has_process or copy.presence is not Presence.SHUT_OFF:
+        raise Refused("vm.changed", f"VM {copy.vm.name} is not off on {order.source}.")
+    if copy.has_managed_save:
+        raise Refused("vm.managed_save", f"VM {copy.vm.name} was saved on {order.source}.")
+    return copy
+
+
+def _known(cluster: SimCluster, order: ColdOrder) -> Copy:
     copy = cluster.copy(order.source, order.vm)
     if copy is None:
         raise Refused("vm.changed", f"{order.source} does not know VM {order.vm}.")
-    if copy.has_process or copy.presence is not Presence.SHUT_OFF:
-        raise Refused("vm.changed", f"VM {copy.vm.name} is not off on {order.source}.")
     return copy

@@ -199,6 +199,9 @@ class SimHypervisor:
             raise Refused("hypervisor.failed", "no job is active on the domain")
         return ongoing
 
+    async def check_cold(self, order: ColdOrder) -> None:
+        cold.check(self._cluster, order)
+
     async def copy_state(self, order: ColdOrder) -> Sequence[str]:
         async def act() -> Sequence[str]:
             return await cold.copy_state(self._cluster, order)
@@ -233,9 +236,11 @@ class SimHypervisor:
             self._cluster.spawn(self._obey(host, copy))
 
     async def _obey(self, host: HostName, asked: Copy) -> None:
+        boot = asked.boots
         await self._cluster.clock.sleep(asked.shutdown_takes_s)
         copy = self._cluster.copy(host, asked.vm.id)
-        if copy is not None and copy.presence is Presence.RUNNING:
+        # What was asked of one boot is no wish of the next one.
+        if copy is not None and copy.presence is Presence.RUNNING and copy.boots == boot:
             self._cluster.stop(host, copy.vm.id, Why.SHUTDOWN)
 
     async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:

@@ -29,7 +29,7 @@ from furlough.core.admission import (
     owned,
 )
 from furlough.core.capacity import NOTHING, Load, Reservation
-from furlough.core.ids import ClusterName, HostName, OperationId, operation_id
+from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
 from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import (
     Event,

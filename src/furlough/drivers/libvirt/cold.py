@@ -16,7 +16,7 @@ from typing import Any
 import libvirt
 from lxml.etree import _Element as Element
 
-from furlough.core.enrolment import DatastoreKind, EnrolledDatastore
+from furlough.core.enrolment import DatastoreKind, EnrolledDatastore, EnrolledHost
 from furlough.core.ids import VmId
 from furlough.drivers.libvirt import errors
 from furlough.drivers.libvirt.domain_xml import root_of
@@ -55,14 +55,50 @@ def baggage_of(root: Element) -> Baggage:
     return Baggage(nvram=path, has_tpm=has_tpm)
 
 
+async def check(
+    order: ColdOrder, source: Site, target: Site, datastores: Sequence[EnrolledDatastore]
+) -> None:
+    """See `ports.Hypervisor.check_cold`."""
+    text = await source.link.control(
+        lambda connection: str(
+            connection.lookupByUUIDString(order.vm).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        ),
+        what=f"definition of VM {order.vm} on {order.source}",
+    )
+    _to_copy(order, text, source, target, datastores)
+
+
 async def copy_state(
     order: ColdOrder, source: Site, target: Site, datastores: Sequence[EnrolledDatastore]
 ) -> Sequence[str]:
     """See `ports.Hypervisor`."""
-    baggage = baggage_of(root_of(await _definition(order, source)))
-    nvram = _nvram_to_copy(baggage, target, datastores)
-    if not nvram and not baggage.has_tpm:
+    text = await _definition(order, source)
+    wanted = _to_copy(order, text, source, target, datastores)
+    if wanted is None:
         return ()
+    parts = await _parts(source.acts, order.vm, wanted)
+    for part in parts:
+        await _copy_part(order, part, source.acts, target.acts)
+    if await _parts(source.acts, order.vm, wanted) != parts:
+        raise Unreachable(
+            "hypervisor.lost", f"The state of VM {order.vm} changed while it was copied."
+        )
+    return tuple(f"{one['part']}: sha256 {one['sha256']}" for one in parts)
+
+
+def _to_copy(
+    order: ColdOrder,
+    text: str,
+    source: Site,
+    target: Site,
+    datastores: Sequence[EnrolledDatastore],
+) -> str | None:
+    """The name of the file with its variables, empty if those are not to be copied; None where
+    nothing is. `Refused` where it cannot be done."""
+    baggage = baggage_of(root_of(text))
+    nvram = nvram_to_copy(baggage, target.host, datastores)
+    if not nvram and not baggage.has_tpm:
+        return None
     for site in (source, target):
         if not site.acts.is_enrolled:
             raise Refused(
@@ -71,17 +107,12 @@ async def copy_state(
                 f"furlough-host on {site.host.name}.",
                 remedy=f"Install it: furlough host prepare {site.host.name}.",
             )
-    parts = await _parts(source.acts, order.vm, nvram)
-    for part in parts:
-        await _copy_part(order, part, source.acts, target.acts)
-    if await _parts(source.acts, order.vm, nvram) != parts:
-        raise Unreachable(
-            "hypervisor.lost", f"The state of VM {order.vm} changed while it was copied."
-        )
-    return tuple(f"{one['part']}: sha256 {one['sha256']}" for one in parts)
+    return nvram
 
 
-def _nvram_to_copy(baggage: Baggage, target: Site, datastores: Sequence[EnrolledDatastore]) -> str:
+def nvram_to_copy(
+    baggage: Baggage, target: EnrolledHost, datastores: Sequence[EnrolledDatastore]
+) -> str:
     """The name of the file that has to be copied; empty if there is none, or if the target sees
     the same file. `Refused` where it lies where we copy nothing."""
     path = PurePosixPath(baggage.nvram)
@@ -91,15 +122,15 @@ def _nvram_to_copy(baggage: Baggage, target: Site, datastores: Sequence[Enrolled
         return path.name
     raise Refused(
         "vm.immovable",
-        f"Its UEFI variables are in {baggage.nvram}, which {target.host.name} does not share.",
+        f"Its UEFI variables are in {baggage.nvram}, which {target.name} does not share.",
         remedy=f"Keep them in {_NVRAM_DIRECTORY} or on shared storage.",
     )
 
 
-def _is_shared(path: str, target: Site, datastores: Sequence[EnrolledDatastore]) -> bool:
+def _is_shared(path: str, target: EnrolledHost, datastores: Sequence[EnrolledDatastore]) -> bool:
     return any(
         store.kind is DatastoreKind.DIRECTORY
-        and store.name in target.host.datastores
+        and store.name in target.datastores
         and store.holds(path=path)
         for store in datastores
     )

@@ -296,6 +296,10 @@ class LibvirtHypervisor:
     async def abort(self, host: HostName, vm: VmId) -> None:
         await self._on_vm(host, vm, lambda domain: domain.abortJob(), "abort of its migration")
 
+    async def check_cold(self, order: ColdOrder) -> None:
+        source, target = self._site(order.source), self._site(order.target)
+        await cold.check(order, source, target, self._stores_of(target))
+
     async def copy_state(self, order: ColdOrder) -> Sequence[str]:
         source, target = self._site(order.source), self._site(order.target)
         return await cold.copy_state(order, source, target, self._stores_of(target))
