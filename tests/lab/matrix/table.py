@@ -121,8 +121,7 @@ def page(results: Iterable[Result], versions: str, day: str) -> str:
     played = sum(len(some) for some in by_cell.values())
     columns = [phase.name for phase in PHASES]
     lines = [
-        f"Played {played} times in {len(by_cell)} of {len(EXISTING)} cells until {day}, "
-        f"{versions}.\n",
+        f"Played {played} times in {len(by_cell)} of {len(EXISTING)} cells, {day}, {versions}.\n",
         f"| | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
