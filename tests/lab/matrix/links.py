@@ -20,10 +20,14 @@ def silence_stream(source: Host, target: Host) -> None:
 
 
 def cut_stream(source: Host, target: Host) -> None:
-    """The memory stream is reset, both ends are told."""
+    """The memory stream is reset, both ends are told; there must be one."""
+    killed = ""
     for host, peer in ((source, target), (target, source)):
         ports = "( dport >= :49152 and dport <= :49215 ) or ( sport >= :49152 and sport <= :49215 )"
-        host.run("ss", "--kill", "--tcp", "dst", peer.address, "and", f"( {ports} )")
+        killed += host.run(
+            "ss", "--no-header", "--kill", "--tcp", "dst", peer.address, "and", f"( {ports} )"
+        )
+    assert killed.strip(), "no memory stream was there to be reset"
 
 
 def silence_daemons(source: Host, target: Host) -> None:
