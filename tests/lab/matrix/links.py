@@ -11,7 +11,8 @@ from furlough.lab.host import Host
 from tests.lab.matrix.gates import PORT
 
 FIRST, LAST = 100, 110
-STREAMS = "49152-49215"
+FIRST_PORT, LAST_PORT = 49152, 49215
+STREAMS = f"{FIRST_PORT}-{LAST_PORT}"
 
 
 def silence_stream(source: Host, target: Host) -> None:
@@ -20,10 +21,16 @@ def silence_stream(source: Host, target: Host) -> None:
 
 
 def cut_stream(source: Host, target: Host) -> None:
-    """The memory stream is reset, both ends are told."""
+    """The memory stream is reset, both ends are told; there must be one."""
+    killed = ""
     for host, peer in ((source, target), (target, source)):
-        ports = "( dport >= :49152 and dport <= :49215 ) or ( sport >= :49152 and sport <= :49215 )"
-        host.run("ss", "--kill", "--tcp", "dst", peer.address, "and", f"( {ports} )")
+        ports = " or ".join(
+            f"( {end} >= :{FIRST_PORT} and {end} <= :{LAST_PORT} )" for end in ("dport", "sport")
+        )
+        killed += host.run(
+            "ss", "--no-header", "--kill", "--tcp", "dst", peer.address, "and", f"( {ports} )"
+        )
+    assert killed.strip(), "no memory stream was there to be reset"
 
 
 def silence_daemons(source: Host, target: Host) -> None:

@@ -109,9 +109,7 @@ class Stage:
         """Whether every host answers us and keeps VMs out if told to: after a daemon's restart
         that has to be proven anew."""
         hosts = self.client.hosts()
-        return all(
-            one.reachability.value == "connected" and one.guard == "lowered" for one in hosts
-        )
+        return all(one.reachability.value == "connected" and not one.guard_trouble for one in hosts)
 
     def mend(self) -> None:
         """Gates open, links whole, every daemon alive."""

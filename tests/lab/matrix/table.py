@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from furlough.lab.command import run
-from tests.lab.matrix.cells import ALL, Cell, Ending
+from tests.lab.matrix.cells import ALL, EXISTING, Cell, Ending
 from tests.lab.matrix.phases import MISSING, PHASES
 from tests.lab.matrix.victims import VICTIMS
 
@@ -121,7 +121,7 @@ def page(results: Iterable[Result], versions: str, day: str) -> str:
     played = sum(len(some) for some in by_cell.values())
     columns = [phase.name for phase in PHASES]
     lines = [
-        f"Played {played} times in {len(by_cell)} cells until {day}, {versions}.\n",
+        f"Played {played} times in {len(by_cell)} of {len(EXISTING)} cells, {day}, {versions}.\n",
         f"| | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]

@@ -16,7 +16,7 @@ from tests.lab.matrix.table import record, record_violation
 pytestmark = [pytest.mark.timeout(900)]
 TELLING = (
     Cell(victim=victims.US, phase=phases.EARLY),
-    Cell(victim=victims.SOURCE_DAEMON, phase=phases.CONFIRM),
+    Cell(victim=victims.SOURCE_EMULATOR, phase=phases.FINISH),
     Cell(victim=victims.TARGET_EMULATOR, phase=phases.SWITCHOVER),
     Cell(victim=victims.ANSWER_LOST, phase=phases.FINISH),
 )

@@ -50,9 +50,9 @@ def check(tally: Tally) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_twenty_migrations_in_a_row_lose_nobody_and_leave_none_in_doubt(crowd: Fleet) -> None:
-    tally = made(crowd, 20, 120)
+    tally = made(crowd, 20, 200)
     check(tally)
     assert tally.migrations >= 20
 
