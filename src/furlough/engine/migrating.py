@@ -253,7 +253,9 @@ class Migration:
         """The call itself. Whatever it says, the settling looks."""
         order = replace(self._order(target), speed_mib_s=lane.told_mib_s or NO_LIMIT)
         try:
-            with self._work.observer.link_speeds.watched(self._source, target) as journey:
+            speeds, is_free = self._work.observer.link_speeds, lane.is_free
+            with speeds.watched(self._source, target, is_free=is_free) as journey:
+                lane.on_free = lambda: speeds.let_go(journey)
                 report = await self._work.hypervisor.migrate_live(order)
         except Refused as error:
             return _Result(call=Call.REFUSED, failure=_failure(error))

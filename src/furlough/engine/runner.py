@@ -18,6 +18,7 @@ import structlog
 from furlough.core.admission import Flight, has_slot, is_full
 from furlough.core.agenda import Agenda, Ending, agenda
 from furlough.core.bandwidth import Flow
+from furlough.core.estimate import carried_mib_s
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Inventory
 from furlough.core.journal import (
@@ -99,6 +100,8 @@ class Runner:
         enrolment = await self._work.store.enrolment()
         self._limits = {one.name: one.policy.limits for one in enrolment.clusters}
         self._cluster_of = {one.name: one.cluster for one in enrolment.hosts}
+        links = {one.name: carried_mib_s(one.link_mbit_s) for one in enrolment.hosts}
+        self._work.traffic.know(links)
         with self._work.traffic.told_to(self._ledger.changed):
             async with asyncio.TaskGroup() as tasks:
                 while not self._ledger.operation.is_final:
