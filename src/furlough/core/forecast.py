@@ -171,17 +171,15 @@ class _Run:
         self._let_go()
 
     def _rates(self, copying: Sequence[_Flight]) -> dict[int, float]:
-        """MiB/s of each that copies: its pace times what those before it leave of its links. What
-        is left of one that pauses is on its way beside the next one."""
+        """MiB/s of each that copies: its pace times what those before it leave of its links."""
         free_out, free_into = dict(self.link_mib_s), dict(self.link_mib_s)
         rates = {}
         for one in sorted(copying, key=lambda one: one.number):
             source, target = one.move.source, one.move.target
             rate = min(free_out[source], free_into[target], one.move.stream_mib_s)
             rates[one.number] = one.move.pace * max(TRICKLE_MIB_S, rate)
-            if not one.is_pause:
-                free_out[source] -= rate
-                free_into[target] -= rate
+            free_out[source] -= rate
+            free_into[target] -= rate
             self._let_loose(one, rates[one.number])
         return rates
 
