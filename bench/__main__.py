@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import estimates, footprint, overhead, placement, prechecks, rolling, wire_lab
+from bench import estimates, footprint, overhead, placement, prechecks, rolling, wire_lab, wire_sim
 from bench.figures import Report
 from furlough import __version__
 from furlough.clock import RealClock
@@ -26,6 +26,8 @@ BENCHMARKS: Mapping[str, Callable[[], Report]] = {
     "A5": placement.a5,
     "A6": placement.a6,
     "A7": placement.a7,
+    "B1": wire_sim.idle,
+    "B2": wire_sim.writing,
     "B4": wire_lab.idle,
     "B5": wire_lab.writing,
     "B6": wire_lab.restless,
