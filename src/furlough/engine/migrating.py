@@ -8,6 +8,7 @@ pending ── look ──► started ── call ──► settle ──► ver
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -213,6 +214,7 @@ class Migration:
             vm=self._vm,
             source=self._source,
             target=target,
+            memory_mib=self._step.planned.sent_mib or math.inf,
             stream_mib_s=stream_mib_s(attempt.connections),
         )
         links = {host.name: link_mib_s(host) for host in inventory.hosts}

@@ -7,6 +7,7 @@ Nothing is replayed. A step that was left started by a dead process is adopted: 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -269,7 +270,8 @@ class Runner:
         flight, vm = self._flight_of(step), step.planned.vm
         if flight is None or vm is None:
             return None
-        return Flow(vm=vm, source=flight.source, target=flight.target)
+        memory_mib = step.planned.sent_mib or math.inf
+        return Flow(vm=vm, source=flight.source, target=flight.target, memory_mib=memory_mib)
 
     def _merely_waits(self, number: int) -> bool:
         """Whether a step has not begun and waits for somebody else's job: it takes no slot."""
