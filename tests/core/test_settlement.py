@@ -666,9 +666,7 @@ def test_nothing_is_done_to_either_copy_after_post_copy_has_failed() -> None:
             assert ruling.conclusion in waiting
 
 
-_OVER = Trail(
-    call=Call.UNKNOWN, handover=Handover.NORMAL, acts=frozenset({Act.START_POST_COPY})
-)
+_OVER = Trail(call=Call.UNKNOWN, handover=Handover.NORMAL, acts=frozenset({Act.START_POST_COPY}))
 
 
 def test_a_post_copy_that_we_began_goes_on_once_both_sides_answer() -> None:
@@ -708,9 +706,7 @@ def test_after_post_copy_began_no_paused_source_is_resumed_removed_or_taken_for_
 
 def test_a_source_that_we_paused_at_the_last_moment_is_resumed_where_it_stayed() -> None:
     """The migration had failed just before, so libvirt shows a VM that somebody paused."""
-    paused = Trail(
-        call=Call.REFUSED, handover=Handover.NORMAL, acts=frozenset({Act.PAUSE_SOURCE})
-    )
+    paused = Trail(call=Call.REFUSED, handover=Handover.NORMAL, acts=frozenset({Act.PAUSE_SOURCE}))
     assert rule(_source(PAUSED, Why.USER), _target(ABSENT), paused).act is Act.RESUME_SOURCE
     theirs = replace(paused, was_paused=True)
     assert rule(_source(PAUSED, Why.USER), _target(ABSENT), theirs).act is None

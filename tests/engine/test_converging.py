@@ -252,21 +252,26 @@ async def test_f005_a_post_copy_goes_on_when_we_die_and_is_followed(stage: Stage
     assert len(step_of(final, 1).attempts) == 1
 
 
-@story(locked)
-async def test_f004_a_rung_that_was_written_and_never_made_is_made_by_the_next(
-    stage: Stage,
-) -> None:
-    stage.add_vm(1, 1, own_policy=words(post_copy="if_needed"), **RESTLESS)
-    await stage.start_controller()
-    operation = await enter(stage)
-    ongoing = await until_phase(stage, Phase.PERFORM)
-    before = (await stage.store.operation(operation)).events
-    while (now := await stage.store.operation(operation)).events == before:
-        await stage.clock.sleep(0.01)
-        if ongoing.phase is not Phase.PERFORM:
-            break
-    await stage.kill_controller()
-    await stage.start_controller()
-    final = await stage.until_final(now.id)
-    await stage.invariants.check_final(final.id)
-    assert (final.state, outcomes(final)) == (SUCCEEDED, {Outcome.MOVED: 1})
+@pytest.mark.parametrize("moment", ["before start_post_copy", "after start_post_copy"])
+def test_f004_a_rung_that_was_written_is_made_once_wherever_we_die(moment: str) -> None:
+    """The next process makes it, where the dead one has only announced it."""
+    found: list[int] = []
+
+    @story(locked)
+    async def see(stage: Stage) -> None:
+        stage.add_vm(1, 1, own_policy=words(post_copy="if_needed"), **RESTLESS)
+        await stage.start_controller()
+        assert (await entered(stage)).state is SUCCEEDED
+        found.append(1 + stage.process.trace.index(moment))
+
+    @story(locked)
+    async def die(stage: Stage) -> None:
+        stage.add_vm(1, 1, own_policy=words(post_copy="if_needed"), **RESTLESS)
+        await stage.start_controller(kill_at=found[0])
+        final = await entered(stage)
+        assert (final.state, outcomes(final)) == (SUCCEEDED, {Outcome.MOVED: 1})
+        assert (await acts_of(stage, final)).count(Act.START_POST_COPY) == 1
+        assert len(step_of(final, 1).attempts) == 1
+
+    see()
+    die()
