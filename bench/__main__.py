@@ -23,6 +23,7 @@ from bench import (
     prechecks,
     rolling,
     wire_lab,
+    wire_sim,
 )
 from bench.figures import Report
 from furlough import __version__
@@ -36,6 +37,8 @@ BENCHMARKS: Mapping[str, Callable[[], Report]] = {
     "A5": placement.a5,
     "A6": placement.a6,
     "A7": placement.a7,
+    "B1": wire_sim.idle,
+    "B2": wire_sim.writing,
     "B4": wire_lab.idle,
     "B5": wire_lab.writing,
     "B6": wire_lab.restless,

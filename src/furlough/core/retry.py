@@ -36,6 +36,14 @@ REFUSALS: Mapping[str, RefusalClass] = {
     "hypervisor.failed": RefusalClass(
         meaning="The hypervisor failed; its own words are in the message.", delay_s=2
     ),
+    "migration.stalled": RefusalClass(
+        meaning="The link between both hosts carried nothing for a while; the VM stayed.",
+        delay_s=60,
+    ),
+    "migration.not_converging": RefusalClass(
+        meaning="Its guest writes as fast as is copied, and its policy allows no more help.",
+        delay_s=None,
+    ),
     "target.refused": RefusalClass(
         meaning="This target will not take the VM (CPU, memory, network, name, guard).", delay_s=0
     ),

@@ -35,7 +35,7 @@ from furlough.ports import Progress
 log = structlog.get_logger()
 
 _MOST_REFUSALS = 3
-_KEEPS_LINK = frozenset({Act.START_POST_COPY, Act.PAUSE_SOURCE})
+_KEEPS_LINK = frozenset({Act.RAISE_DOWNTIME_LIMIT, Act.START_POST_COPY, Act.PAUSE_SOURCE})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,9 @@ class Helper:
         self._course: Course | None = None
         self._was_free = False
         self._refused: dict[Act, int] = {}
-        lane.keeps_link = not voice.acts().isdisjoint(_KEEPS_LINK)
+        # Who counts the milliseconds of its pause shares no link in them.
+        is_counted = patient.policy.downtime_budget_ms is not None
+        lane.keeps_link = is_counted or not voice.acts().isdisjoint(_KEEPS_LINK)
 
     @asynccontextmanager
     async def at_hand(self) -> AsyncIterator[None]:
@@ -156,6 +158,8 @@ class Helper:
             self.gave_up = Failure(
                 code=found.code, message=f"It was stopped: {found.why}.", remedy=found.remedy
             )
+        # Much of its memory is still to come then: the next one has to wait until that is over.
+        self._lane.keeps_link = self._lane.keeps_link or found.act in _KEEPS_LINK
         if found.act is Act.RAISE_DOWNTIME_LIMIT:
             await self._work.hypervisor.set_downtime_limit(
                 self._patient.source, self._patient.vm, found.limit_ms
@@ -181,8 +185,6 @@ class Helper:
             if act is Act.ABORT:
                 await hypervisor.abort(source, vm)
                 return
-            # Most of its memory is still to come: the next one has to wait until that is over.
-            self._lane.keeps_link = True
             if act is Act.START_POST_COPY:
                 await hypervisor.start_post_copy(source, vm)
             else:

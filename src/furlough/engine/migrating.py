@@ -8,6 +8,7 @@ pending ── look ──► started ── call ──► settle ──► ver
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -230,6 +231,7 @@ class Migration:
             vm=self._vm,
             source=self._source,
             target=target,
+            memory_mib=self._step.planned.sent_mib or math.inf,
             stream_mib_s=stream_mib_s(attempt.connections),
         )
         links = {host.name: link_mib_s(host) for host in inventory.hosts}
@@ -271,7 +273,9 @@ class Migration:
         """The call itself. Whatever it says, the settling looks."""
         order = replace(self._order(target), speed_mib_s=lane.told_mib_s or NO_LIMIT)
         try:
-            with self._work.observer.link_speeds.watched(self._source, target) as journey:
+            speeds, is_free = self._work.observer.link_speeds, lane.is_free
+            with speeds.watched(self._source, target, is_free=is_free) as journey:
+                lane.on_free = lambda: speeds.let_go(journey)
                 report = await self._work.hypervisor.migrate_live(order)
         except Refused as error:
             return _Result(call=Call.REFUSED, failure=_failure(error))

@@ -7,6 +7,7 @@ Nothing is replayed. A step that was left started by a dead process is adopted: 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import structlog
 from furlough.core.admission import Flight, has_slot, is_full
 from furlough.core.agenda import Agenda, Ending, agenda
 from furlough.core.bandwidth import Flow
+from furlough.core.estimate import carried_mib_s
 from furlough.core.holding import Need
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Inventory
@@ -108,6 +110,8 @@ class Runner:
         enrolment = await self._work.store.enrolment()
         self._limits = {one.name: one.policy.limits for one in enrolment.clusters}
         self._cluster_of = {one.name: one.cluster for one in enrolment.hosts}
+        links = {one.name: carried_mib_s(one.link_mbit_s) for one in enrolment.hosts}
+        self._work.traffic.know(links)
         with self._work.traffic.told_to(self._ledger.changed):
             async with asyncio.TaskGroup() as tasks:
                 while not self._ledger.operation.is_final:
@@ -310,7 +314,8 @@ class Runner:
         flight, vm = self._flight_of(step), step.planned.vm
         if flight is None or vm is None:
             return None
-        return Flow(vm=vm, source=flight.source, target=flight.target)
+        memory_mib = step.planned.sent_mib or math.inf
+        return Flow(vm=vm, source=flight.source, target=flight.target, memory_mib=memory_mib)
 
     def _merely_waits(self, number: int) -> bool:
         """Whether a step has not begun and waits for somebody else's job: it takes no slot."""

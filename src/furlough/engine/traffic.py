@@ -9,7 +9,7 @@ is taken in as it is and let go in its turn; none stays at a trickle.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -25,11 +25,13 @@ _AGAIN_S = 0.05
 @dataclass(eq=False)
 class Lane:
     """One migration's place. `told_mib_s`: the limit that holds for it, None where nobody knows;
-    `keeps_link`: also when its CPUs stop on the source, since most is still to be sent then."""
+    `keeps_link`: also when its CPUs stop on the source, since most is still to be sent then;
+    `on_free`: called when those before it have left it the link."""
 
     flow: Flow
     told_mib_s: int | None
     keeps_link: bool = False
+    on_free: Callable[[], None] = lambda: None
     wanted_mib_s: int = NO_LIMIT
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -69,6 +71,10 @@ class Traffic:
         finally:
             self._waiting.remove(wanted)
 
+    def know(self, link_mib_s: Mapping[HostName, float]) -> None:
+        """What the links of these hosts carry, each way."""
+        self._link_mib_s.update(link_mib_s)
+
     def has_use_for(self, flow: Flow, begun: Sequence[Flow]) -> bool:
         """Whether one more migration would copy, or be set up meanwhile. `begun`: those that are
         to begin or have begun, and have no lane yet. Links that nobody has been on are free."""
@@ -88,7 +94,7 @@ class Traffic:
     ) -> AsyncIterator[Lane]:
         """A place for a migration, until it is over. `told_mib_s` of it is what it has to begin
         with; `is_begun`: it has begun already, at a speed that nobody knows."""
-        self._link_mib_s.update(link_mib_s)
+        self.know(link_mib_s)
         lane = Lane(flow=flow, told_mib_s=None)
         self._lanes.append(lane)
         self._share_out()
@@ -135,6 +141,8 @@ class Traffic:
                 await self._clock.sleep(_AGAIN_S)
             else:
                 lane.told_mib_s = wanted
+                if lane.is_free:
+                    lane.on_free()
 
     async def _listen(self, lane: Lane) -> None:
         """The link is the next one's as soon as the CPUs stop; the call ends a while later."""

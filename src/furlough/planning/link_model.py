@@ -8,7 +8,7 @@ gets what is left, maybe nothing, until somebody before it is done.
 
 A held handover adds the time in which the source's end is awaited, to the pause and to the whole.
 Orders of all plans come from it, and the times of plans from files. How long the moves of live
-plans take, where nobody enforces priorities yet, is told by `core/forecast`.
+plans take is told by `core/forecast`.
 """
 
 from __future__ import annotations

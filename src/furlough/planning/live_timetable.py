@@ -3,7 +3,7 @@
 Moves are put in order by `scheduling`, as those of plans from files are: links with strict
 priority, the slots of the cluster's policy. A plan of live hosts holds the room of all its moves
 from the start, so none waits for another one's room. How long they take in this order is told by
-`moving_time`, which lets them share their links, as they do until somebody enforces priorities.
+`moving_time`, by the same priorities.
 VMs are stopped or started after the moves of their host, wave by wave.
 
     steps ─► moves by cluster ─► schedule ─► steps in their order ─► moving_time ─► Timed

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from furlough.core.bandwidth import stream_mib_s
 from furlough.core.estimate import (
     FINISH_S,
     SET_UP_S,
@@ -26,6 +27,7 @@ from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.plan import Handover, PlannedStep
 from furlough.planning.handover import HELD_S
+from furlough.planning.sending import way_of
 
 _MOST_LINKS_NAMED = 3
 
@@ -100,6 +102,9 @@ def _move(step: PlannedStep, inventory: Inventory, mood: _Mood) -> Move:
     dirty = 0.0 if vm.dirty_mib_s is None else mood.writing * vm.dirty_mib_s + mood.more_mib_s
     if vm.dirty_mib_s is None:
         memory *= 1 + mood.unknown
+    stream = stream_mib_s(way_of(vm.id, source, target, inventory).connections)
+    nominal = min(nominal, stream)
+    known = min(stream, rate_between(here, there, inventory))
     return Move(
         source=source,
         target=target,
@@ -107,7 +112,8 @@ def _move(step: PlannedStep, inventory: Inventory, mood: _Mood) -> Move:
         memory_mib=memory,
         dirty_mib_s=dirty,
         working_set_mib=_working_set(vm, mood),
-        pace=mood.pace * rate_between(here, there, inventory) / nominal,
+        pace=mood.pace * known / nominal,
+        stream_mib_s=stream,
         set_up_s=mood.around * SET_UP_S,
         finish_s=mood.around * (FINISH_S + (HELD_S if step.handover is Handover.HELD else 0.0)),
     )

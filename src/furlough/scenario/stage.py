@@ -45,6 +45,7 @@ MOMENTS = (
     "accept",
     "append",
     "migrate_live",
+    "start_post_copy",
     "raise_guard",
     "lower_guard",
     "resume",

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from furlough.core.bandwidth import STREAM_MIB_S
+from furlough.core.bandwidth import STREAM_MIB_S, stream_mib_s
 from furlough.core.looks import Job, Presence, Why
 from furlough.core.plan import Handover
 from furlough.errors import Bug, FurloughError, Refused, Unreachable
@@ -72,7 +72,8 @@ class SimMigration:
             source=order.source,
             target=order.target,
             limit_mib_s=order.speed_mib_s or math.inf,
-            stream_mib_s=timing.stream_mib_s * max(1, order.connections),
+            # Several connections move what they do in the same proportion to one.
+            stream_mib_s=timing.stream_mib_s * stream_mib_s(order.connections) / STREAM_MIB_S,
         )
         self._rounds = 0
         self._throttle = 0.0
