@@ -95,7 +95,7 @@ def play(stage: Stage, cell: Cell, *, is_cut_short: bool = False) -> Ending:
         ended = wait_for_end(scene)
         return judge(scene, cell, ended, since=since, struck=struck, told=told, voids=voids)
     raise NeverHit(
-        f"{cell.name}: void {TRIES} times: the phase was over before the strike, or the strike took "
+        f"{cell.name}: void {TRIES} times: the phase was over before the strike, or that took "
         f"longer than {STRIKES_WITHIN_S:.0f} s"
     )
 
