@@ -33,6 +33,10 @@ SETTLES_WITHIN_S = 60.0
 STRIKES_WITHIN_S = 2.0
 
 
+class NeverHit(AssertionError):
+    """The fault did not hit its phase in any try: nothing was learned, and nothing passed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """A row and a column."""
@@ -90,7 +94,10 @@ def play(stage: Stage, cell: Cell, *, is_cut_short: bool = False) -> Ending:
             cut_short(scene)
         ended = wait_for_end(scene)
         return judge(scene, cell, ended, since=since, struck=struck, told=told, voids=voids)
-    raise AssertionError(f"{cell.name}: void {TRIES} times, the phase was over before the strike")
+    raise NeverHit(
+        f"{cell.name}: void {TRIES} times: the phase was over before the strike, or that took "
+        f"longer than {STRIKES_WITHIN_S:.0f} s"
+    )
 
 
 def begin(stage: Stage, phase: Phase) -> Scene:

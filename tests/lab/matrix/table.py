@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from furlough.lab.command import run
-from tests.lab.matrix.cells import ALL, EXISTING, Cell, Ending
+from tests.lab.matrix.cells import ALL, EXISTING, Cell, Ending, NeverHit
 from tests.lab.matrix.phases import MISSING, PHASES
 from tests.lab.matrix.victims import VICTIMS
 
@@ -34,7 +34,7 @@ without locks, so the handover is held; daemons give a silent peer up after four
 A cell passes with one copy of the VM at the most (by what the guest itself wrote and by looks at
 every host), with the VM accounted for in `furlough operation show`, and with the operation over or
 saying what it waits for. What did not pass is marked VIOLATION. A cell in which the fault did not
-hit its phase is void and played again.
+hit its phase is void and played again; void three times in a row, it is `not hit`.
 
 """
 LEGEND = """
@@ -69,7 +69,8 @@ def record_violation(cell: Cell, error: Exception) -> None:
     """Add a line about one that did not."""
     said = " ".join(str(error).split())[:120].replace("|", "/")
     write({
-        "victim": cell.victim.name, "phase": cell.phase.name, "words": f"**VIOLATION** {said}",
+        "victim": cell.victim.name, "phase": cell.phase.name,
+        "words": "not hit" if isinstance(error, NeverHit) else f"**VIOLATION** {said}",
         "over_s": 0.0, "voids": 0, "gap_ms": None,
     })  # fmt: skip
 
