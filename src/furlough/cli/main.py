@@ -100,6 +100,9 @@ HrollerRules = Annotated[
 Verify = Annotated[
     bool, typer.Option("--verify", help="Have the plan checked by a checker of its own.")
 ]
+WayBack = Annotated[
+    bool, typer.Option("--restore", help="Of live hosts: the plan of the way back as well.")
+]
 Page = Annotated[
     Path | None,
     typer.Option("--html", help="Write a page with pictures to this file."),
@@ -264,6 +267,7 @@ def plan(
     width: Width = 1,
     hroller_rules: HrollerRules = False,
     verify: Verify = False,
+    restore: WayBack = False,
     html: Page = None,
     json: Json = False,
 ) -> None:
@@ -281,9 +285,10 @@ def plan(
     if inventory is not None:
         from furlough.cli import planning
 
-        if shut_down or override or strict or reason:
+        if shut_down or override or strict or reason or restore:
             raise typer.BadParameter(
-                "--shut-down, --override, --strict and --reason are for hosts, not for files."
+                "--shut-down, --override, --strict, --reason and --restore are for hosts, not for "
+                "files."
             )
         request = planning.Request(
             inventory=inventory,
@@ -301,7 +306,7 @@ def plan(
 
     options = _enter_options(target_host, shut_down, override, strict, reason)
     wanted = {**options, "order": order}
-    sys.exit(plan_live(every_host, wanted, verify=verify, html=html, json=json))
+    sys.exit(plan_live(every_host, wanted, verify=verify, html=html, json=json, restore=restore))
 
 
 def _plan_rolling(
