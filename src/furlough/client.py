@@ -198,8 +198,11 @@ class Client:
         path = f"/hosts/{parse_host_name(host)}/prepare"
         return self._one(PreparedView, "POST", path, timeout_s=_PREPARE_TIMEOUT_S)
 
-    def plan(self, hosts: list[str], options: Mapping[str, Any]) -> PlanView:
-        return self._one(PlanView, "POST", "/plans", {"hosts": hosts, "options": options})
+    def plan(
+        self, hosts: list[str], options: Mapping[str, Any], *, restore: bool = False
+    ) -> PlanView:
+        body = {"hosts": hosts, "options": options, "restore": restore}
+        return self._one(PlanView, "POST", "/plans", body)
 
     def exit_check(self, hosts: list[str], options: Mapping[str, Any]) -> ExitCheckView:
         body = {"hosts": hosts, "options": options}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -105,6 +105,9 @@ Polish = Annotated[
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Have the plan checked by a checker of its own.")
+]
+WayBack = Annotated[
+    bool, typer.Option("--restore", help="Of live hosts: the plan of the way back as well.")
 ]
 Page = Annotated[
     Path | None,
@@ -265,6 +268,7 @@ def plan(
     hroller_rules: HrollerRules = False,
     polish: Polish = False,
     verify: Verify = False,
+    restore: WayBack = False,
     html: Page = None,
     json: Json = False,
 ) -> None:
@@ -277,35 +281,18 @@ def plan(
     if rolling is not None or wishes != (1, None, 10, False, False):
         if every_host or target_host or html is not None:
             raise typer.BadParameter("--rolling is about a whole cluster, and takes no hosts.")
-        if inventory is None or rolling is None:
-            raise typer.BadParameter(
-                "--rolling CLUSTER takes --inventory FILE; --width, --most-away, "
-                "--service-minutes, --pipeline and --hroller-rules take --rolling."
-            )
-        from furlough.cli.rolling import RollingRequest, plan_rolling
-
-        rolling_request = RollingRequest(
-            inventory=inventory,
-            cluster=rolling,
-            width=width,
-            most_away=most_away,
-            service_minutes=service_minutes,
-            is_pipeline=pipeline,
-            hroller_rules=hroller_rules,
-            verify=verify,
-            json=json,
-        )
-        sys.exit(plan_rolling(rolling_request))
+        _plan_rolling(inventory, rolling, wishes, verify=verify, json=json)
     if not every_host:
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
+        of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
+        if any(of_hosts) or restore:
+            raise typer.BadParameter(
+                "Options of entering other than --target and --order are for hosts, not for files, "
+                "and so is --restore."
+            )
         from furlough.cli import planning
 
-        of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
-        if any(of_hosts):
-            raise typer.BadParameter(
-                "Options of entering other than --target and --order are for hosts, not for files."
-            )
         request = planning.Request(
             inventory=inventory,
             hosts=tuple(every_host),
@@ -317,14 +304,43 @@ def plan(
             html=html,
         )
         sys.exit(planning.plan_offline(request))
-    if host:
-        raise typer.BadParameter("--host takes --inventory FILE; live hosts are named alone.")
-    if polish:
-        raise typer.BadParameter("--polish takes --inventory FILE.")
+    if host or polish:
+        raise typer.BadParameter("--host and --polish take --inventory FILE.")
     from furlough.cli.live_plan import plan_live
 
     options = enter_options(locals())
-    sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json))
+    sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json, restore=restore))
+
+
+def _plan_rolling(
+    inventory: Path | None,
+    cluster: str | None,
+    wishes: tuple[int, int | None, float, bool, bool],
+    *,
+    verify: bool,
+    json: bool,
+) -> NoReturn:
+    """The maintenance of a whole cluster, from a file."""
+    if inventory is None or cluster is None:
+        raise typer.BadParameter(
+            "--rolling CLUSTER takes --inventory FILE; --width, --most-away, --service-minutes, "
+            "--pipeline and --hroller-rules take --rolling."
+        )
+    from furlough.cli.rolling import RollingRequest, plan_rolling
+
+    width, most_away, service_minutes, is_pipeline, hroller_rules = wishes
+    request = RollingRequest(
+        inventory=inventory,
+        cluster=cluster,
+        width=width,
+        most_away=most_away,
+        service_minutes=service_minutes,
+        is_pipeline=is_pipeline,
+        hroller_rules=hroller_rules,
+        verify=verify,
+        json=json,
+    )
+    sys.exit(plan_rolling(request))
 
 
 @app.command(name="plan-diff")

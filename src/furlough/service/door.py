@@ -48,6 +48,7 @@ from furlough.planning.planner import (
     plan_power,
 )
 from furlough.planning.record import Away
+from furlough.planning.way_back import way_back
 from furlough.ports import Progress
 from furlough.prechecks.assessing import assess
 from furlough.prechecks.host_power import check_power, plan_host_power
@@ -173,6 +174,10 @@ class Service:
         options = completed(options, of_clusters, self._defaults)
         check_wait(options)
         return settled(options, hosts, inventory)
+
+    async def way_back(self, plan: Plan) -> Plan:
+        """The plan of the exit that would follow the plan of an evacuation at once."""
+        return way_back(await self._observer.inventory(), plan)
 
     async def exit_check(self, hosts: Sequence[HostName], options: ExitOptions) -> ExitReport:
         """What exiting would do about every VM of the record. Changes nothing."""

@@ -88,7 +88,7 @@ class LoadView(View):
 
 
 class PlanView(View):
-    """A plan."""
+    """A plan. `restore`: the plan of the exit that would follow at once, where it was asked for."""
 
     id: str
     hash: str
@@ -100,6 +100,7 @@ class PlanView(View):
     bounds: BoundsView
     migrations: int
     load_after: LoadView
+    restore: PlanView | None = None
 
 
 def report_view(report: Report) -> ReportView:
@@ -123,7 +124,7 @@ def _disposition_view(one: Disposition) -> DispositionView:
     )
 
 
-def plan_view(plan: Plan) -> PlanView:
+def plan_view(plan: Plan, back: Plan | None = None) -> PlanView:
     return PlanView(
         id=plan.id,
         hash=plan.hash,
@@ -142,6 +143,7 @@ def plan_view(plan: Plan) -> PlanView:
         bounds=BoundsView(makespan_s=plan.bound_s, migrations=len(plan.migrations)),
         migrations=len(plan.migrations),
         load_after=LoadView(max=plan.load_after.max, sd=plan.load_after.sd),
+        restore=None if back is None else plan_view(back),
     )
 
 

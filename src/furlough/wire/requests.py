@@ -110,6 +110,12 @@ class CheckBody(Body):
     options: EnterBody = Field(default_factory=EnterBody)
 
 
+class PlanBody(CheckBody):
+    """A plan of entering these hosts together; `restore`: and of the way back."""
+
+    restore: bool = False
+
+
 class EnterRequest(EnterBody):
     """Enter one host; `plan_hash`: by this plan and no other."""
 
