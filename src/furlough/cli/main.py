@@ -315,7 +315,7 @@ def plan(
 def _plan_rolling(
     inventory: Path | None,
     cluster: str | None,
-    wishes: tuple[int, int | None, float, bool, bool],
+    wishes: tuple[int, int | None, int, bool, bool],
     *,
     verify: bool,
     json: bool,
