@@ -132,8 +132,9 @@ def test_who_was_left_from_the_first_is_accounted_for_with_what_follows() -> Non
     found = {one.name: one for one in account(operation, an_inventory([a_vm(2, host=H2)]))}
     assert (found["vm2"].host, found["vm2"].power) == (H2, Power.RUNNING)
     assert (found["vm3"].host, found["vm3"].power) == (None, None)
-    assert found["vm2"].remedy == (
-        "Not home: no room. Once that has changed, the next furlough exit h1 brings it home."
+    assert (found["vm2"].why, found["vm2"].remedy) == (
+        "Not home: no room.",
+        "Once that has changed, the next furlough exit h1 brings it home.",
     )
     assert "It stays on record" in found["vm3"].remedy
     by_hand = (

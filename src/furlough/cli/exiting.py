@@ -4,13 +4,15 @@ done."""
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from furlough.cli import output
 from furlough.errors import Invalid
-from furlough.wire.exits import ExitCheckView, RecordView, ReturnView
+
+if TYPE_CHECKING:
+    from furlough.wire.exits import ExitCheckView, RecordView, ReturnView
 
 Hosts = Annotated[list[str], typer.Argument(metavar="HOST", help="Hosts, by name.")]
 Host = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.")]

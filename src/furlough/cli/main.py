@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -245,6 +245,12 @@ def _stop_unless_done(code: int) -> None:
         sys.exit(code)
 
 
+_OF_HOSTS = (
+    "Options of entering other than --target and --order are for hosts, not for files, and so is "
+    "--restore."
+)
+
+
 @app.command()
 def plan(
     hosts: SomeHosts = None,
@@ -287,29 +293,44 @@ def plan(
     if inventory is not None:
         of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
         if any(of_hosts) or restore:
-            raise typer.BadParameter(
-                "Options of entering other than --target and --order are for hosts, not for files, "
-                "and so is --restore."
-            )
-        from furlough.cli import planning
-
-        request = planning.Request(
-            inventory=inventory,
-            hosts=tuple(every_host),
-            targets=tuple(target_host or []),
-            order=order or "schedule",
-            polish=polish,
-            verify=verify,
-            json=json,
-            html=html,
-        )
-        sys.exit(planning.plan_offline(request))
+            raise typer.BadParameter(_OF_HOSTS)
+        names, targets = tuple(every_host), tuple(target_host or [])
+        how = {"polish": polish, "verify": verify, "json": json}
+        _plan_file(inventory, names, targets, order or "schedule", html=html, **how)
     if host or polish:
-        raise typer.BadParameter("--host and --polish take --inventory FILE.")
+        which = "--host" if host else "--polish"
+        raise typer.BadParameter(f"{which} takes --inventory FILE; live hosts are named alone.")
     from furlough.cli.live_plan import plan_live
 
     options = enter_options(locals())
     sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json, restore=restore))
+
+
+def _plan_file(
+    inventory: Path,
+    hosts: tuple[str, ...],
+    targets: tuple[str, ...],
+    order: Literal["schedule", "memory"],
+    *,
+    polish: bool,
+    verify: bool,
+    json: bool,
+    html: Path | None,
+) -> NoReturn:
+    """Hosts of an inventory file."""
+    from furlough.cli.planning import Request, plan_offline
+
+    request = Request(
+        inventory=inventory,
+        hosts=hosts,
+        targets=targets,
+        order=order,
+        polish=polish,
+        verify=verify,
+        json=json,
+        html=html,
+    )
+    sys.exit(plan_offline(request))
 
 
 def _plan_rolling(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Disk, Vm
+from furlough.core.inventory import Vm
 from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
@@ -30,6 +29,7 @@ from furlough.sim import cold
 from furlough.sim.cluster import NOT_PROVEN, Copy, SimCluster, SimHost
 from furlough.sim.facts import facts_of, misfit, probe_of, rewritten_mib_s, vm_of
 from furlough.sim.faults import Faults
+from furlough.sim.media import exchange
 from furlough.sim.migration import SimMigration, Timing
 
 _SAVES_MIB_S = 500.0
@@ -352,7 +352,7 @@ class SimHypervisor:
             raise Refused("hypervisor.failed", f"Cannot access storage file {medium!r}")
 
         async def act() -> None:
-            _exchange(copy, drive, medium)
+            exchange(copy, drive, medium)
             self._cluster.changed()
 
         await self._faults.call(act)
@@ -483,21 +483,3 @@ def _is_watchable(copy: Copy) -> bool:
 def _check_guard_program(machine: SimHost) -> None:
     if not machine.has_guard:
         raise Unreachable("guard.missing", f"furlough-host does not answer on {machine.name}.")
-
-
-def _exchange(copy: Copy, drive: str, medium: str) -> None:
-    """What is in a drive of a VM; an empty medium takes it out."""
-    others = tuple(one for one in copy.vm.disks if one.target != drive)
-    held = next((one for one in copy.vm.disks if one.target == drive), None)
-    known = held or copy.empty_drives.pop(drive)
-    if not medium:
-        copy.empty_drives[drive] = known
-        copy.vm = replace(copy.vm, disks=others)
-        return
-    copy.empty_drives.pop(drive, None)
-    copy.vm = replace(copy.vm, disks=(*others, _filled(known, medium)))
-
-
-def _filled(drive: Disk, medium: str) -> Disk:
-    """The drive with this medium; where a medium lies is known only of the one that was in it."""
-    return drive if drive.source == medium else replace(drive, source=medium, datastore=None)
