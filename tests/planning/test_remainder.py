@@ -68,7 +68,7 @@ def room_of(*, memory_mib: int) -> Reservation:
     [
         (a_host(H2, mode=HostMode.CORDONED), "it is cordoned"),
         (a_host(H2, silent_because="it is down"), "does not answer"),
-        (a_host(H2, memory_mib=1024), "left"),
+        (a_host(H2, memory_mib=1024), "it has no room left"),
     ],
 )
 def test_a_move_is_impossible_once_none_of_its_targets_takes_the_vm(target: Host, why: str) -> None:
@@ -76,6 +76,17 @@ def test_a_move_is_impossible_once_none_of_its_targets_takes_the_vm(target: Host
     assert list(found) == [1]
     assert found[1].startswith("h2: ")
     assert why in found[1]
+
+
+def test_a_target_that_a_person_keeps_empty_takes_nobody() -> None:
+    kept = replace(a_host(H2), kept_empty_by="ann")
+    assert impossible(moving(), facts(h2=kept), ()) == {1: "h2: it is kept empty by ann"}
+
+
+def test_what_is_held_for_the_vm_itself_is_its_room() -> None:
+    operation = moving()
+    mine = Reservation(operation=operation.id, vm=vm_id(1), host=H2, load=load(4096, 2))
+    assert impossible(operation, facts(h2=a_host(H2, memory_mib=4096)), [mine]) == {}
 
 
 def test_a_target_that_is_not_enrolled_any_more_takes_nobody() -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from furlough.core.admission import terms_of
 from furlough.core.capacity import Reservation
-from furlough.core.holding import waits_for_failed
+from furlough.core.holding import has_failed, waits_for_failed
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.journal import PlanExtended
@@ -66,7 +66,7 @@ class Replanning:
     @property
     def is_watching(self) -> bool:
         """Whether it has to look again although nothing happens."""
-        return self._options is not None and bool(self._doubtful(()))
+        return self._options is not None and any(map(_is_doubtful, self._operation.steps))
 
     @property
     def _options(self) -> EnterOptions | None:
@@ -81,7 +81,7 @@ class Replanning:
         """One look, if it is time; whether the operation was changed. `busy`: steps that are being
         carried out, or put aside."""
         options = self._options
-        if options is None or not self._is_time(busy):
+        if options is None or not self._is_time():
             return False
         is_urged = self._operation.urged != self._urged
         self._urged = self._operation.urged
@@ -93,28 +93,17 @@ class Replanning:
         stuck = self._stuck(inventory, reservations, busy, is_urged=is_urged)
         return await self._plan_anew(stuck, inventory, options, reservations)
 
-    def _is_time(self, busy: Collection[int]) -> bool:
-        doubtful = self._doubtful(busy)
-        if not doubtful:
-            return False
+    def _is_time(self) -> bool:
+        """Whether to look again: something has failed, a person says so, or some time has passed
+        in which moves wait for their turn."""
         now_s = self._work.clock.monotonic()
-        news = {step.number for step in doubtful if step.state is StepState.FAILED} - self._judged
-        if not news and self._operation.urged == self._urged and now_s < self._next_look_s:
-            return False
+        if self._operation.urged == self._urged and now_s < self._next_look_s:
+            steps = self._operation.steps
+            news = (step for step in steps if has_failed(step) and step.number not in self._judged)
+            if next(news, None) is None:
+                return False
         self._next_look_s = now_s + LOOK_EVERY_S
-        return True
-
-    def _doubtful(self, busy: Collection[int]) -> list[Step]:
-        """Steps whose plan may not hold: moves that have yet to begin, and those that have
-        failed."""
-        pending = [
-            step
-            for step in self._operation.steps
-            if step.state is StepState.PENDING
-            and step.method is Method.LIVE
-            and step.number not in busy
-        ]
-        return [*pending, *failed_steps(self._operation)]
+        return any(map(_is_doubtful, self._operation.steps))
 
     # --- whose plan does not hold --------------------------------------------------------------
 
@@ -136,7 +125,7 @@ class Replanning:
         for step in failed_steps(operation):
             if self._may_leave_now(step, inventory, is_urged=is_urged):
                 found[step.number] = step.failure.message if step.failure else "it failed"
-            self._judged.add(step.number)
+        self._judged |= {step.number for step in operation.steps if has_failed(step)}
         return found
 
     def _may_leave_now(self, step: Step, inventory: Inventory, *, is_urged: bool) -> bool:
@@ -274,6 +263,12 @@ class Replanning:
             PlanExtended(steps=plan.steps, roster=(), why="those that have left are put back"),
             terms=terms_of(inventory, targets),
         )
+
+
+def _is_doubtful(step: Step) -> bool:
+    """Whether the plan of a step may not hold: a move that has yet to begin, or one that has
+    failed."""
+    return has_failed(step) or (step.state is StepState.PENDING and step.method is Method.LIVE)
 
 
 def _fate_of(looks: Sequence[Look], home: HostName) -> tuple[Outcome, str, HostName | None] | None:

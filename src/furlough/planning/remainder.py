@@ -11,19 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from furlough.core.admission import check_room, terms_of
-from furlough.core.capacity import Reservation
+from furlough.core.capacity import NOTHING, Load, Reservation, rooms
 from furlough.core.holding import has_failed
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method, PlannedStep
 from furlough.core.policy import EnterOptions
-from furlough.core.states import StepState
-from furlough.errors import Refused
+from furlough.core.states import HostMode, StepState
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.candidates import candidates
-from furlough.planning.compatibility import obstacles
 from furlough.planning.dispositions import MOVES_LIVE, Disposition, decide, disposition
 from furlough.planning.placement import Placement, place
 from furlough.planning.planner import plan_remainder
@@ -38,53 +35,63 @@ _HA = "vm.ha_shut_down"
 def impossible(
     operation: Operation, inventory: Inventory, reservations: Sequence[Reservation]
 ) -> dict[int, str]:
-    """By step number: why no target of a migration that has yet to begin would take its VM now.
-    VMs that are not where the plan has them are for their steps to find out about."""
+    """By step number: why no target of a migration that has yet to begin would take its VM now:
+    they are gone, closed, silent or full. VMs that are not where the plan has them, and what else
+    may be wrong with a target, are for the steps to find out about."""
+    present = _active_on(operation.hosts, inventory)
+    closed = {host.name: _closed(host) for host in inventory.hosts}
+    free = rooms(inventory, inventory.hosts, reservations)
+    held = {(one.host, one.vm) for one in reservations if one.operation == operation.id}
     found: dict[int, str] = {}
     for step in operation.steps:
-        if step.state is not StepState.PENDING or step.method is not Method.LIVE:
+        if not _is_to_depart(step) or (step.planned.host, step.planned.vm) not in present:
             continue
-        vm = vm_of(step, inventory)
-        if vm is None or step.planned.source != step.planned.host:
-            continue
-        against = _against(step, vm, inventory, reservations)
-        if len(against) == len(step.planned.targets):
+        against = {}
+        for target in step.planned.targets:
+            why = closed.get(target, "it is not enrolled any more")
+            has_place = (target, step.planned.vm) in held
+            if not why and not _has_room(step, free[target], has_place=has_place):
+                why = "it has no room left"
+            if not why:
+                break
+            against[target] = why
+        else:
             found[step.number] = "; ".join(f"{host}: {why}" for host, why in against.items())
     return found
 
 
-def _against(
-    step: Step, vm: Vm, inventory: Inventory, reservations: Sequence[Reservation]
-) -> dict[HostName, str]:
-    """Per target why it would not take the VM; ends at the first one that would."""
-    found: dict[HostName, str] = {}
-    for target in step.planned.targets:
-        why = _refusal(step, vm, target, inventory, reservations)
-        if not why:
-            break
-        found[target] = why
-    return found
+def _is_to_depart(step: Step) -> bool:
+    return (
+        step.state is StepState.PENDING
+        and step.method is Method.LIVE
+        and step.planned.source == step.planned.host
+    )
 
 
-def _refusal(
-    step: Step,
-    vm: Vm,
-    target: HostName,
-    inventory: Inventory,
-    reservations: Sequence[Reservation],
-) -> str:
-    host = _host_of(target, inventory)
-    if host is None:
-        return "it is not enrolled any more"
-    obstacle = next(iter(obstacles(vm, host, inventory)), None)
-    if obstacle is not None:
-        return obstacle.message
-    room = terms_of(inventory, [target]).rooms[target]
-    try:
-        check_room(vm.id, target, step.planned.load, room, reservations)
-    except Refused as error:
-        return error.message.rstrip(".")
-    return ""
+def _active_on(
+    hosts: Iterable[HostName], inventory: Inventory
+) -> frozenset[tuple[HostName, VmId | None]]:
+    return frozenset(
+        (host, vm.id)
+        for host in hosts
+        for vm in inventory.vms_on(host)
+        if vm.is_active and not vm.is_arriving
+    )
+
+
+def _closed(host: Host) -> str:
+    """Why a host takes no VM at all now; empty where it does."""
+    if host.mode is not HostMode.AVAILABLE:
+        return f"it is {host.mode.value}"
+    if host.kept_empty_by:
+        return f"it is kept empty by {host.kept_empty_by}"
+    return "" if host.is_connected else "it does not answer"
+
+
+def _has_room(step: Step, free: Load, *, has_place: bool) -> bool:
+    """Whether a VM fits in what is free beside all that is held; what is held for itself counts
+    among that."""
+    return NOTHING.fits_in(free) if has_place else step.planned.load.fits_in(free)
 
 
 def vm_of(step: Step, inventory: Inventory) -> Vm | None:
@@ -95,10 +102,6 @@ def vm_of(step: Step, inventory: Inventory) -> Vm | None:
         if vm.id == step.planned.vm and vm.is_active and not vm.is_arriving
     )
     return next(here, None)
-
-
-def _host_of(name: HostName, inventory: Inventory) -> Host | None:
-    return next((host for host in inventory.hosts if host.name == name), None)
 
 
 def failed_steps(operation: Operation) -> tuple[Step, ...]:
