@@ -52,6 +52,12 @@ from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome
 from furlough.core.plan import Before, Handover, Method, PlannedStep, Unplaced, numbered
 from furlough.core.policy import CancelMode, ClusterPolicy, EnterOptions, Limits
 from furlough.core.states import HostMode, OperationState, Power, StepState
+from furlough.core.steering import (
+    OperationPaused,
+    OperationResumed,
+    StepOvertaken,
+    StepsApproved,
+)
 from furlough.errors import (
     Conflict,
     FurloughError,
@@ -1475,6 +1481,9 @@ async def _a_long_story(store: Store) -> None:
     await runner.write(replace(arrived, notes=("its clock jumped",)))
     await runner.write(OperationBlocked(code="host.silent", waiting_for="host c"))
     await runner.write(OperationUnblocked())
+    await runner.write(OperationPaused(by="ann"))
+    await runner.write(OperationResumed(by="bob"))
+    await runner.write(StepsApproved(plan_hash=runner.operation.plan.hash, steps=(3,), by="ann"))
     await runner.write(extension(runner, move(4, A, B)))
     for _ in range(2):
         await runner.start(3)
@@ -1488,7 +1497,10 @@ async def _a_long_story(store: Store) -> None:
     await runner.write(CANCEL)
     await runner.skip(5)
     await runner.end(OperationState.CANCELLED, BACK)
-    late = await begun(store, entering(D))
+    late = await begun(store, entering(D, move(1, D, B)))
+    await late.start(1)
+    await late.fail(1)
+    await late.write(StepOvertaken(step=1, why="moved by hand", outcome=Outcome.MOVED, where=B))
     await late.write(DeadlinePassed())
     await late.end(OperationState.FAILED, change(D, HostMode.ENTERING, HostMode.CORDONED))
 

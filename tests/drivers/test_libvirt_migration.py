@@ -154,7 +154,11 @@ def test_an_encrypted_migration_names_whom_its_target_has_to_be() -> None:
     order = replace(ORDER, is_encrypted=True)
     migration.migrate(asked, order, *TO)
     ((_uri, parameters, flags),) = asked.calls
-    assert parameters == {"migrate_uri": TO[1], "tls.destination": "h2.example.org"}
+    assert parameters == {
+        "migrate_uri": TO[1],
+        "bandwidth": 8796093022207,
+        "tls.destination": "h2.example.org",
+    }
     assert names_of(flags) == ALWAYS | DEFINITION | {"TLS"}
 
 
