@@ -55,8 +55,15 @@ class Stage:
         return self.fleet.lab.hosts[1:]
 
     def enter(self) -> str:
-        """Ask for maintenance of the source; which operation that is."""
+        """Ask for maintenance of the source; which operation that is. A daemon that was just
+        started has its guard proven first, which the last look may be too old to know."""
+        wait_until(self.may_be_entered, "h1 to be fit to be entered", timeout_s=60, interval_s=0.5)
         return self.client.ask("enter", ["h1"], {}).id
+
+    def may_be_entered(self) -> bool:
+        """Whether a check of the source finds its guard proven."""
+        (report,) = self.client.check(["h1"], {})
+        return all(one.code != "guard.unproven" for one in report.findings)
 
     def operation(self, which: str) -> OperationView:
         """An operation as it is now."""
