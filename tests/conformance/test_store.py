@@ -1482,14 +1482,18 @@ async def _a_long_story(store: Store) -> None:
     await runner.write(OperationBlocked(code="host.silent", waiting_for="host c"))
     await runner.write(OperationUnblocked())
     await runner.write(OperationPaused(by="ann"))
-    await runner.write(OperationResumed(by="bob"))
-    await runner.write(StepsApproved(plan_hash=runner.operation.plan.hash, steps=(3,), by="ann"))
+    await runner.write(OperationResumed(by="ann"))
+    await runner.write(StepsApproved(plan_hash="0" * 64, steps=(4,), by="ann"))
     await runner.write(extension(runner, move(4, A, B)))
     for _ in range(2):
         await runner.start(3)
         await runner.fail(3, again=True)
     refused = Failure(code="target.refused", message="no such CPU", remedy="Add one.")
     await runner.write(StepFailed(step=4, failure=refused, target=D, counts=False))
+    gone = StepOvertaken(
+        step=4, why="somebody moved it", outcome=Outcome.CHANGED_BY_OTHERS, where=D
+    )
+    await runner.write(replace(gone, evidence=seen))
     await runner.write(OperationReleased())
     runner = Runner(store, (await store.claim("p2", 0.0))[0])
     runner = Runner(store, (await store.claim("p3", LONG_S))[0])

@@ -72,16 +72,11 @@ class Steering:
         """Let a paused or blocked operation go on, after a person has looked."""
 
         def word(operation: Operation) -> Event:
-            if operation.state is OperationState.PAUSED:
-                return OperationResumed(by=by)
-            if operation.state is OperationState.BLOCKED:
-                return OperationUnblocked(by=by)
-            raise Conflict(
-                "operation.not_blocked",
-                f"{which} is {operation.state.value}; only a paused or blocked one can be resumed.",
-                remedy=f"See what it does: furlough operation show {which}.",
-            )
+            _check_stands_still(operation)
+            is_paused = operation.state is OperationState.PAUSED
+            return OperationResumed(by=by) if is_paused else OperationUnblocked(by=by)
 
+        _check_stands_still(await self._store.operation(which))
         return await self._steer(which, word)
 
     async def approve(self, which: OperationId, approval: Approval, by: str) -> Operation:
@@ -126,6 +121,16 @@ def _chosen(operation: Operation, wanted: Iterable[str]) -> tuple[int, ...]:
     if names:
         return tuple(dict.fromkeys(known[name] for name in names))
     return tuple(step.number for step in unapproved(operation))
+
+
+def _check_stands_still(operation: Operation) -> None:
+    if operation.state not in (OperationState.PAUSED, OperationState.BLOCKED):
+        raise Conflict(
+            "operation.not_blocked",
+            f"{operation.id} is {operation.state.value}; only a paused or blocked one can be "
+            "resumed.",
+            remedy=f"See what it does: furlough operation show {operation.id}.",
+        )
 
 
 def _check_asks(operation: Operation) -> None:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.timeout(900)]
 TELLING = (
     Cell(victim=victims.US, phase=phases.EARLY),
     Cell(victim=victims.SOURCE_EMULATOR, phase=phases.FINISH),
-    Cell(victim=victims.TARGET_EMULATOR, phase=phases.SWITCHOVER),
+    Cell(victim=victims.TARGET_DAEMON, phase=phases.EARLY),
     Cell(victim=victims.ANSWER_LOST, phase=phases.FINISH),
 )
 
