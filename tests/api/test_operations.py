@@ -142,7 +142,7 @@ def test_cancelling_twice_is_cancelling_once_and_what_is_over_cannot_be_cancelle
         assert answer.status_code in (202, 409)
     assert end(client, which) == "cancelled"
     over = post(http, f"/operations/{which}/cancel", {})
-    assert (over.status_code, over.json()["code"]) == (409, "operation.not_blocked")
+    assert (over.status_code, over.json()["code"]) == (409, "operation.final")
     resumed = http.post(f"/operations/{which}/resume")
     assert (resumed.status_code, resumed.json()["code"]) == (409, "operation.not_blocked")
 

@@ -24,6 +24,7 @@ from furlough.planning.remainder import (
     failed_steps,
     fresh_steps,
     impossible,
+    vm_of,
     was_planned_anew,
 )
 from tests.core.builders import (
@@ -58,6 +59,15 @@ def room_of(*, memory_mib: int) -> Reservation:
     return Reservation(
         operation=OperationId("op-1"), vm=vm_id(9), host=H2, load=load(memory_mib, 1)
     )
+
+
+def test_the_vm_of_a_step_is_the_one_that_still_runs_on_the_host_it_is_to_leave() -> None:
+    (step,) = moving().steps
+    found = vm_of(step, facts())
+    assert found is not None
+    assert (found.id, found.host) == (vm_id(1), H1)
+    assert vm_of(step, facts([a_vm(1, host=H2)])) is None
+    assert vm_of(step, facts([a_vm(1, power=Power.SHUT_OFF)])) is None
 
 
 # --- whose plan does not hold ------------------------------------------------------------------
