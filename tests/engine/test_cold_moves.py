@@ -15,7 +15,7 @@ from furlough.core.journal import OperationAccepted, StepActed
 from furlough.core.looks import Presence, Why
 from furlough.core.operation import Act, Operation, Outcome
 from furlough.core.plan import Before, Method, OperationKind, PlannedStep
-from furlough.core.policy import ActionOptions, CancelMode, EnterOptions, Scope
+from furlough.core.policy import ActionOptions, CancelMode, EnterOptions, ExitOptions, Scope
 from furlough.core.states import HostMode, Power, StepState
 from furlough.errors import Refused
 from furlough.planning.cold import cold_move
@@ -31,6 +31,7 @@ from tests.engine.stories import (
     SUCCEEDED,
     enter,
     entered,
+    exited,
     hosts_running,
     mode_of,
     outcomes,
@@ -450,3 +451,19 @@ async def test_f067_what_the_target_has_of_it_already_is_not_replaced(stage: Sta
     assert stage.cluster.copy(H2, vm_id(1)) is theirs
     assert stage.cluster.copy(H1, vm_id(1)) is not None
     assert step.before == Before(power=Power.SHUT_OFF)
+
+
+@story()
+async def test_who_left_cold_comes_home_cold_and_runs_only_if_it_ran(stage: Stage) -> None:
+    stage.add_vm(1, 1, own_policy=COLD, hindrances=TIED)
+    stage.add_vm(1, 2, **OFF)
+    await stage.start_controller()
+    assert (await entered(stage, scope=Scope.ALL)).state is SUCCEEDED
+    assert stage.cluster.hosts[H1].copies == {}
+    report = await stage.service.exit_check([H1], ExitOptions())
+    assert {one.away.name for one in report.returns if one.comes} == {"vm1", "vm2"}
+    final = await exited(stage)
+    assert final.state is SUCCEEDED, final.message
+    assert (hosts_running(stage, 1), off_on(stage, 2)) == ([H1], [H1])
+    assert await mode_of(stage) is HostMode.AVAILABLE
+    assert await stage.service.away() == []

@@ -157,3 +157,20 @@ def test_f108_a_vm_that_moved_and_was_changed_since_comes_home_as_it_is_and_it_i
     )
     refused, _ = plan_exit(_facts(a_vm(1, host=H2, memory_mib=900_000)), [H1], [one], EVERYBODY)
     assert [left.why for left in refused.unplaced] == [WhyStays.HINDERED]
+
+
+def test_a_vm_that_was_shut_down_for_its_move_comes_home_the_same_way_while_its_owner_allows() -> (
+    None
+):
+    tied = a_vm(1, host=H2, hindrances=["a transient disk"])
+    willing = replace(tied, policy=VmPolicy(on_maintenance=OnMaintenance.COLD))
+    plan, (told,) = plan_exit(_facts(willing), [H1], [_cold(1)], EVERYBODY)
+    assert (told.homecoming, told.comes) == (Homecoming.COLD, True)
+    (step,) = [step for step in plan.steps if step.vm is not None]
+    assert (step.method, step.before.power, step.load.vcpus > 0) == (
+        Method.COLD,
+        Power.RUNNING,
+        True,
+    )
+    _, (refused,) = plan_exit(_facts(tied), [H1], [_cold(1)], EVERYBODY)
+    assert (refused.comes, refused.stays) == (False, WhyStays.HINDERED)

@@ -22,6 +22,7 @@ from furlough.core.plan import Method, WhyStays
 from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.core.vm_policy import OnMaintenance
 from furlough.planning.record import Away
+from furlough.planning.ties import ties_of
 
 
 class Homecoming(StrEnum):
@@ -110,10 +111,17 @@ def judged(inventory: Inventory, away: Away, home: HostName, options: ExitOption
     return Return(
         away=away,
         now_on=vm.host,
-        homecoming=Homecoming.LIVE if vm.is_active else Homecoming.COLD,
+        homecoming=_way_home(away, vm),
         reason=f"it was evacuated by {away.operation}",
         changed=_difference(away, vm),
     )
+
+
+def _way_home(away: Away, vm: Vm) -> Homecoming:
+    """Live if it can; cold if it is off, or if it left cold, and cannot but may go so again."""
+    left_cold = away.method is Method.COLD and vm.policy.on_maintenance is OnMaintenance.COLD
+    is_cold = not vm.is_active or (left_cold and bool(ties_of(vm)))
+    return Homecoming.COLD if is_cold else Homecoming.LIVE
 
 
 def stays(

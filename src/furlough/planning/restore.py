@@ -18,6 +18,7 @@ from furlough.core.plan import Method, OperationKind, Plan, PlannedStep, Unplace
 from furlough.core.policy import ExitOptions
 from furlough.core.states import HostMode
 from furlough.planning.bonds import bonds_of
+from furlough.planning.cold import cold_move, cold_obstacles_at_home
 from furlough.planning.compatibility import Cause, Obstacle, obstacles_at_home
 from furlough.planning.homecoming import Homecoming, Return, judged, stays, stopped_copy
 from furlough.planning.placement import Placement, place
@@ -85,9 +86,15 @@ def _home(
 ) -> _Home:
     """What becomes of every VM that concerns a host, as far as it alone can say."""
     found = [judged(inventory, one, home, options) for one in record]
-    coming = [*_movers(inventory, found), *_starters(inventory, found)]
+    colds = [vm for vm in _colds(inventory, found) if vm.is_active]
+    coming = [*_movers(inventory, found), *_starters(inventory, found), *colds]
     host = inventory.host(home)
-    placement = place(coming, [host], inventory, reservations, judge=_obstacles_on_return)
+
+    def judge(vm: Vm, target: Host, facts: Inventory) -> list[Obstacle]:
+        way = cold_obstacles_at_home if vm in colds else _obstacles_on_return
+        return way(vm, target, facts)
+
+    placement = place(coming, [host], inventory, reservations, judge=judge)
     settled = tuple(_after_placement(one, placement, inventory, host) for one in found)
     return _Home(
         name=home,
@@ -127,8 +134,8 @@ def _of_state(vm: Vm, inventory: Inventory) -> Iterator[Obstacle]:
 
 def _after_placement(one: Return, placement: Placement, inventory: Inventory, home: Host) -> Return:
     """The same, unless its home host cannot take it back."""
-    if one.homecoming is Homecoming.COLD:
-        against = obstacles_at_home(inventory.vm(one.away.vm), home, inventory)
+    if one.homecoming is Homecoming.COLD and not inventory.vm(one.away.vm).is_active:
+        against = cold_obstacles_at_home(inventory.vm(one.away.vm), home, inventory)
     else:
         refusal = placement.refusals.get(one.away.vm)
         if not one.comes or refusal is None:
@@ -268,8 +275,8 @@ def _steps_home(
         yield from _moves_by(legs, host, inventory)
     else:
         yield from moves_home(movers, host, inventory)
-    for step in moves_home(colds, host, inventory):
-        yield replace(step, method=Method.COLD, load=NOTHING)
+    for vm in colds:
+        yield cold_move(vm, (home.name,), home.name, MOVE_WAVE)
     was_before = {one.away.vm: one.away.before for one in home.returns}
     yield from starts_of(starters, was_before)
     if is_guarded:
@@ -302,7 +309,7 @@ def _movers(inventory: Inventory, found: Iterable[Return]) -> list[Vm]:
 
 
 def _colds(inventory: Inventory, found: Iterable[Return]) -> list[Vm]:
-    """Those who are off and are moved home as they are."""
+    """Those who are moved home cold: off as they are, or shut down for it and started again."""
     return [inventory.vm(one.away.vm) for one in found if one.homecoming is Homecoming.COLD]
 
 
