@@ -162,7 +162,7 @@ def test_f108_a_vm_that_moved_and_was_changed_since_comes_home_as_it_is_and_it_i
 def test_a_vm_that_was_shut_down_for_its_move_comes_home_the_same_way_while_its_owner_allows() -> (
     None
 ):
-    tied = a_vm(1, host=H2, hindrances=["a transient disk"])
+    tied = replace(a_vm(1, host=H2), hindrances=("a transient disk",))
     willing = replace(tied, policy=VmPolicy(on_maintenance=OnMaintenance.COLD))
     plan, (told,) = plan_exit(_facts(willing), [H1], [_cold(1)], EVERYBODY)
     assert (told.homecoming, told.comes) == (Homecoming.COLD, True)
