@@ -156,4 +156,4 @@ FINISH: Phase = Answering("finish", FINISHED)
 CONFIRM: Phase = Confirming()
 PHASES = (PREPARE, EARLY, LATE, SWITCHOVER, FINISH, CONFIRM)
 # Columns to be, and why they are not there.
-MISSING = {"post-copy": "the product does not switch to post-copy yet"}
+MISSING = {"post-copy": "no cell breaks one yet"}
