@@ -106,16 +106,17 @@ def _evacuated(
     counts["VMs moved to make room"] += len(packing.extra)
     counts["VMs listed as unplaced"] += len(packing.unplaced)
     counts["VMs for which no moment was found"] += len(schedule.stuck)
-    return _broken(document, packing, schedule, leaving, limits)
+    return broken_by(document, packing, schedule, leaving, limits)
 
 
-def _broken(
+def broken_by(
     document: Document,
     packing: Packing,
     schedule: Schedule,
     leaving: Sequence[int],
     limits: Limits,
 ) -> list[str]:
+    """What the independent checker says of an evacuation and its timetable."""
     names, uuids = [host.name for host in document.hosts], document.vms.uuid
     moves = [
         Move(

@@ -10,7 +10,7 @@ from furlough.core.doors import (
     DOORS,
     MAY_BE_LEFT_OPEN,
     Door,
-    check_wait,
+    check_sense,
     completed,
     defaults_of,
     filled,
@@ -104,8 +104,15 @@ def test_clusters_that_differ_in_what_is_left_open_are_not_entered_by_one_reques
     assert defaults_of([], OPEN) == EnterDefaults()
 
 
+def test_what_nobody_carries_out_is_refused_and_not_passed_over() -> None:
+    for mode in (StorageMode.KEEP_ACCESSIBLE, StorageMode.NONE):
+        check_sense(EnterOptions(storage=mode))
+    with pytest.raises(Invalid, match="copies no local disks"):
+        check_sense(EnterOptions(storage=StorageMode.EVACUATE_ALL))
+
+
 def test_not_to_wait_makes_sense_only_where_people_move() -> None:
-    check_wait(EnterOptions(wait=False, automation=Automation.OFF))
-    check_wait(EnterOptions())
+    check_sense(EnterOptions(wait=False, automation=Automation.OFF))
+    check_sense(EnterOptions())
     with pytest.raises(Invalid, match="only where nobody is moved by us"):
-        check_wait(EnterOptions(wait=False))
+        check_sense(EnterOptions(wait=False))

@@ -65,12 +65,14 @@ async def _play(seed: int) -> Run:
         await stage.start_controller(kill_at=random.choice((None, random.randint(1, 80))))
         await stage.clock.sleep(1)
         accidents = random.randint(0, 4)
-        operation = await _ask_to_enter(stage, random)
+        operation = await ask_to_enter(
+            stage, EnterOptions(timeout_s=random.choice((0, 0, 0, 20, 600)))
+        )
         stage.cluster.spawn(storm(stage.cluster, stage.faults, accidents=accidents, within_s=60))
         if random.random() < 0.2:
             await stage.clock.sleep(random.uniform(0, 20))
-            await _cancel(stage, operation, random.choice(list(CancelMode)))
-        final = await _end_of(stage, operation)
+            await cancel(stage, operation, random.choice(list(CancelMode)))
+        final = await end_of(stage, operation)
         await _check_stopped(stage, final)
         back = await _exit(stage) if final.is_final and random.random() < 0.5 else None
         return Run(
@@ -145,9 +147,8 @@ def _tied(stage: Stage, number: int, random: Random) -> None:
     )
 
 
-async def _ask_to_enter(stage: Stage, random: Random) -> OperationId:
+async def ask_to_enter(stage: Stage, options: EnterOptions) -> OperationId:
     """As a client does that repeats its request until it is answered."""
-    options = EnterOptions(timeout_s=random.choice((0, 0, 0, 20, 600)))
     while True:
         known = await stage.store.operations()
         if known:
@@ -160,7 +161,7 @@ async def _ask_to_enter(stage: Stage, random: Random) -> OperationId:
             await stage.start_controller()
 
 
-async def _cancel(stage: Stage, operation: OperationId, mode: CancelMode) -> None:
+async def cancel(stage: Stage, operation: OperationId, mode: CancelMode) -> None:
     try:
         async with asyncio.timeout(10):
             await stage.service.cancel(operation, mode, "random")
@@ -168,7 +169,7 @@ async def _cancel(stage: Stage, operation: OperationId, mode: CancelMode) -> Non
         return  # The controller died of it, or it was over: both are allowed.
 
 
-async def _end_of(stage: Stage, operation: OperationId) -> Operation:
+async def end_of(stage: Stage, operation: OperationId) -> Operation:
     """Final, or waiting for a person for good. Everything else has to end by itself."""
     still = await stage.until_still(operation)
     while not still.is_final and still.code not in FOR_A_PERSON:
@@ -220,6 +221,6 @@ async def _exit(stage: Stage) -> Operation | None:
             asked = await stage.service.exit([HOME], ExitOptions(timeout_s=1800), REQUEST)
     except (TimeoutError, FurloughError):
         return None
-    back = await _end_of(stage, asked.id)
+    back = await end_of(stage, asked.id)
     await _check_started(stage, record, back)
     return back

@@ -6,7 +6,6 @@ A run is void where nothing moved cold and nothing went wrong; a suite of calm s
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
 from random import Random
@@ -14,25 +13,20 @@ from random import Random
 import pytest
 import structlog
 
-from furlough.cli import following
-from furlough.core.ids import OperationId
 from furlough.core.looks import Presence
 from furlough.core.operation import Operation, Outcome
 from furlough.core.plan import Method
 from furlough.core.policy import CancelMode, EnterOptions, Scope
-from furlough.errors import FurloughError
-from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, open_stage, vm_id
+from furlough.scenario.stage import Setting, Stage, open_stage, vm_id
 from furlough.sim.clock import run_virtually
 from furlough.sim.faults import Odds, storm
 from tests.engine.stories import words
 from tests.engine.test_cold_moves import OFF, TIED, never_nowhere
+from tests.simulation.random_evacuation import HOME, ask_to_enter, cancel, end_of
 
 RUNS = int(os.environ.get("FURLOUGH_COLD_RUNS", "60"))
 FIRST = int(os.environ.get("FURLOUGH_FIRST_SEED", "1"))
-HOME = host_name(1)
 VMS = 6
-# Blocked for these, an operation rightly waits for a person; to be blocked by a bug is no end.
-FOR_A_PERSON = following.FOR_A_PERSON - {"bug"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +56,14 @@ async def _play(seed: int) -> Run:
         never_nowhere(stage)
         await stage.start_controller(kill_at=random.choice((None, random.randint(1, 60))))
         await stage.clock.sleep(1)
-        which = await _ask(stage, random)
+        options = EnterOptions(scope=Scope.ALL, timeout_s=random.choice((0, 0, 20, 600)))
+        which = await ask_to_enter(stage, options)
         accidents = random.randint(0, 3)
         stage.cluster.spawn(storm(stage.cluster, stage.faults, accidents=accidents, within_s=40))
         if random.random() < 0.3:
             await stage.clock.sleep(random.uniform(0, 15))
-            await _cancel(stage, which, random.choice(list(CancelMode)))
-        final = await _end_of(stage, which)
+            await cancel(stage, which, random.choice(list(CancelMode)))
+        final = await end_of(stage, which)
         if final.is_final:
             _check_places(stage, final)
         cold = [step for step in final.steps if step.method is Method.COLD]
@@ -107,40 +102,6 @@ def _cast(stage: Stage, random: Random) -> None:
         )
     for host in stage.cluster.hosts.values():
         host.fails_starts = host.name != HOME and random.random() < 0.2
-
-
-async def _ask(stage: Stage, random: Random) -> OperationId:
-    """As a client does that repeats its request until it is answered."""
-    options = EnterOptions(scope=Scope.ALL, timeout_s=random.choice((0, 0, 20, 600)))
-    while True:
-        known = await stage.store.operations()
-        if known:
-            return known[0].id
-        try:
-            async with asyncio.timeout(10):
-                return (await stage.service.enter([HOME], options, REQUEST)).id
-        except (TimeoutError, FurloughError):
-            await stage.kill_controller()
-            await stage.start_controller()
-
-
-async def _cancel(stage: Stage, which: OperationId, mode: CancelMode) -> None:
-    try:
-        async with asyncio.timeout(10):
-            await stage.service.cancel(which, mode, "random")
-    except (TimeoutError, FurloughError):
-        return  # The controller died of it, or it was over: both are allowed.
-
-
-async def _end_of(stage: Stage, which: OperationId) -> Operation:
-    still = await stage.until_still(which)
-    while not still.is_final and still.code not in FOR_A_PERSON:
-        still = await stage.until_changed(still)
-        still = await stage.until_still(which)
-    stage.invariants.hosts_have_died |= "dead_host" in stage.faults.fired
-    if still.is_final:
-        await stage.invariants.check_final(which)
-    return still
 
 
 def _check_places(stage: Stage, final: Operation) -> None:

@@ -69,7 +69,8 @@ Storage = Annotated[
     Literal["keep_accessible", "evacuate_all", "none"] | None,
     typer.Option(
         "--storage",
-        help="Local disks: those of VMs that keep running move along; every volume leaves; none.",
+        help="Local disks. None is copied yet: VMs that have one are blockers, and evacuate_all is "
+        "refused.",
     ),
 ]
 WaitForEmpty = Annotated[

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Literal
 
 from furlough.core.inventory import Cluster
 from furlough.core.policy import (
@@ -20,7 +19,9 @@ from furlough.core.policy import (
     EnterOptions,
     OnFailure,
     Order,
+    RestoreMode,
     Scope,
+    StorageMode,
 )
 from furlough.errors import Invalid
 
@@ -41,17 +42,17 @@ class Ways:
     and which findings are blockers for them, by their codes."""
 
     entering: EnterDefaults
-    restore: Literal["none", "moved", "recorded", "selected"]
+    restore: RestoreMode
     strict: tuple[str, ...] = ()
 
 
 DOORS: Mapping[Door, Ways] = {
-    Door.NATIVE: Ways(entering=EnterDefaults(), restore="recorded"),
+    Door.NATIVE: Ways(entering=EnterDefaults(), restore=RestoreMode.RECORDED),
     Door.VSPHERE: Ways(
         entering=EnterDefaults(
             scope=Scope.RUNNING, on_failure=OnFailure.WAIT, order=Order.SCHEDULE
         ),
-        restore="none",
+        restore=RestoreMode.NONE,
     ),
     Door.CLOUDTOWER: Ways(
         entering=EnterDefaults(
@@ -60,7 +61,7 @@ DOORS: Mapping[Door, Ways] = {
             on_failure=OnFailure.STOP,
             order=Order.SCHEDULE,
         ),
-        restore="selected",
+        restore=RestoreMode.SELECTED,
     ),
     Door.VERGE: Ways(
         entering=EnterDefaults(
@@ -69,7 +70,7 @@ DOORS: Mapping[Door, Ways] = {
             on_failure=OnFailure.WAIT,
             order=Order.SCHEDULE,
         ),
-        restore="moved",
+        restore=RestoreMode.MOVED,
         strict=(
             "cluster.host_silent",
             "cluster.host_away",
@@ -84,7 +85,7 @@ DOORS: Mapping[Door, Ways] = {
             on_failure=OnFailure.STOP,
             order=Order.MEMORY,
         ),
-        restore="none",
+        restore=RestoreMode.NONE,
         strict=("vm.group", "vm.agent"),
     ),
 }
@@ -136,8 +137,16 @@ def defaults_of(clusters: Sequence[Cluster], options: EnterOptions) -> EnterDefa
     return first
 
 
-def check_wait(options: EnterOptions) -> None:
-    """`Invalid` where a request that has VMs moved would not wait for that."""
+def check_sense(options: EnterOptions) -> None:
+    """`Invalid` where a request that has VMs moved would not wait for that, or asks for what nobody
+    carries out yet."""
+    if options.storage is StorageMode.EVACUATE_ALL:
+        raise Invalid(
+            "storage.not_copied",
+            "Every volume is to leave the host, and this version copies no local disks.",
+            remedy="Leave storage as it is: VMs with local disks are named by furlough check; "
+            "move those volumes by hand.",
+        )
     if not options.wait and options.automation is not Automation.OFF:
         raise Invalid(
             "wait.not_off",

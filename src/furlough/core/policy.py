@@ -61,7 +61,8 @@ class OnFailure(StrEnum):
 
 class StorageMode(StrEnum):
     """What becomes of local disks: those of VMs that keep running move along
-    (`keep_accessible`); every volume leaves; none does."""
+    (`keep_accessible`); every volume leaves; none does. No disk is copied yet, so the first does
+    what the last does, and the second is refused (`core.doors.check_sense`)."""
 
     KEEP_ACCESSIBLE = "keep_accessible"
     EVACUATE_ALL = "evacuate_all"

@@ -12,7 +12,7 @@ from datetime import datetime
 from furlough.core.admission import (
     check_hosts_free,
 )
-from furlough.core.doors import check_wait, completed, defaults_of
+from furlough.core.doors import check_sense, completed, defaults_of
 from furlough.core.drift import line_of
 from furlough.core.enrolment import Enrolment, Program
 from furlough.core.hostlog import LogLine, log_lines
@@ -172,7 +172,7 @@ class Service:
         clusters = [one for one in inventory.clusters if one.name in names]
         of_clusters = defaults_of(clusters, options)
         options = completed(options, of_clusters, self._defaults)
-        check_wait(options)
+        check_sense(options)
         return settled(options, hosts, inventory)
 
     async def way_back(self, plan: Plan) -> Plan:
