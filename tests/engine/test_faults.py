@@ -106,12 +106,20 @@ async def test_f036_the_source_daemon_dies_while_copying_and_the_vm_is_moved_lat
 
 
 @story(slow)
-async def test_f037_the_source_daemon_dies_in_the_handover_and_the_vm_runs_again(
-    stage: Stage,
-) -> None:
+async def test_f037_the_source_daemon_dies_once_the_target_has_everything(stage: Stage) -> None:
+    await _dies_in(stage, Phase.CONFIRM)
+
+
+@story(slow)
+async def test_f037_the_source_daemon_dies_before_the_target_has_everything(stage: Stage) -> None:
+    await _dies_in(stage, Phase.FINISH)
+
+
+async def _dies_in(stage: Stage, phase: Phase) -> None:
+    """Whichever copy it is, it runs again, and leaves."""
     await _open(stage, vms=1)
     operation = await enter(stage)
-    await until_phase(stage, Phase.CONFIRM)
+    await until_phase(stage, phase)
     stage.cluster.kill_daemon(H1)
     await stage.clock.sleep(5)
     stage.cluster.start_daemon(H1)

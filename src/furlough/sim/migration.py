@@ -360,13 +360,15 @@ class SimMigration:
     # --- accidents -----------------------------------------------------------------------------
 
     def source_daemon_died(self) -> None:
-        """In the copying the VM stays; after the switchover it stands still for us to decide."""
+        """In the copying the VM stays; after the switchover it stands still for us to decide, and
+        what the target was not told to finish, it throws away as its connection closes."""
         lost = Unreachable("host.silent", "End of file while reading data")
         if self.phase in (Phase.PREPARE, Phase.PERFORM):
             self._end_at_home(lost)
         elif self.phase is Phase.POST_COPY:
             self._break_post_copy(lost)
         else:
+            self._drop_target_copy()
             self._end_as_it_is(lost)
 
     def target_daemon_died(self) -> None:
