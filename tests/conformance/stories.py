@@ -25,7 +25,7 @@ from tests.lab.conftest import able as able  # noqa: PLC0414  # a fixture
 from tests.lab.conftest import built
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def conformance_lab(able: None) -> Iterator[Lab]:
     """Two hosts, two VMs, built once for all stories."""
     yield from built(f"conf{os.getpid()}", OPTIONS)

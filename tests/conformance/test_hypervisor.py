@@ -121,6 +121,7 @@ async def test_a_vm_moves_and_its_definition_with_it(ground: Ground) -> None:
     assert report.stopped_at is not None
 
 
+@pytest.mark.slow_lab
 @story
 async def test_a_vm_may_go_back_and_forth(ground: Ground) -> None:
     order = ground.order()
@@ -218,6 +219,7 @@ async def test_there_is_nothing_to_abort_where_nothing_migrates(ground: Ground) 
     await check_at_home(ground)
 
 
+@pytest.mark.slow_lab
 @story
 async def test_a_migration_is_not_aborted_from_its_target(ground: Ground) -> None:
     async with ground.migrating(ground.order()):
@@ -583,6 +585,7 @@ async def test_f035_a_host_whose_daemon_is_dead_is_silent_and_nothing_is_known_o
     await check_at_home(ground)
 
 
+@pytest.mark.slow_lab
 @story
 async def test_f040_a_daemon_that_never_answers_is_silent_within_our_own_deadline(
     ground: Ground,

@@ -302,6 +302,7 @@ async def test_on_a_guarded_host_a_saved_vm_stays_saved(ground: Ground) -> None:
 # --- guests that are asked to shut down -----------------------------------------------------------
 
 
+@pytest.mark.slow_lab
 @story
 async def test_f075_a_guest_that_does_not_care_runs_on(ground: Ground) -> None:
     ground.remake(Trait.IGNORES)
@@ -314,6 +315,7 @@ async def test_f075_a_guest_that_does_not_care_runs_on(ground: Ground) -> None:
     assert ground.boot_number() == boot
 
 
+@pytest.mark.slow_lab
 @story
 async def test_f076_a_guest_that_reboots_instead_runs_on_in_another_boot(ground: Ground) -> None:
     ground.remake(Trait.REBOOTS)
@@ -328,6 +330,7 @@ async def test_f076_a_guest_that_reboots_instead_runs_on_in_another_boot(ground:
     assert (await ground.look(H1)).presence is Presence.RUNNING
 
 
+@pytest.mark.slow_lab
 @story
 async def test_f082_a_guest_whose_agent_hangs_is_asked_by_the_button(ground: Ground) -> None:
     ground.remake(Trait.HANGING_AGENT)
