@@ -1,4 +1,5 @@
-"""The three stores: SQLite in memory, SQLite in a file, PostgreSQL."""
+"""The three stores: SQLite in memory, SQLite in a file, PostgreSQL; and the two grounds on which
+stories about hypervisors are told."""
 
 from __future__ import annotations
 
@@ -11,10 +12,14 @@ from typing import NoReturn
 
 import pytest
 
+from furlough.lab.lab import Lab
 from furlough.ports import Store
 from furlough.store.sql import SqlStore
 from tests.conformance.builders import FLEET, SettableClock
+from tests.conformance.hypervisors import OPTIONS, Teller, tell_on_simulator, teller_in
 from tests.conformance.postgres import Missing, Server, running_server
+from tests.lab.conftest import able as able  # noqa: PLC0414  # a fixture
+from tests.lab.conftest import built
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
@@ -129,3 +134,17 @@ def second(url: str, store: Store) -> Iterator[Store]:
     other = SqlStore(url, SettableClock())
     yield other
     asyncio.run(other.close())
+
+
+@pytest.fixture(scope="package")
+def conformance_lab(able: None) -> Iterator[Lab]:
+    """Two hosts, two VMs, built once for all stories."""
+    yield from built(f"conf{os.getpid()}", OPTIONS)
+
+
+@pytest.fixture(params=["simulator", pytest.param("libvirt", marks=pytest.mark.lab)])
+def tell(request: pytest.FixtureRequest) -> Teller:
+    """Tells a story on one ground or the other."""
+    if request.param == "simulator":
+        return tell_on_simulator
+    return teller_in(request.getfixturevalue("conformance_lab"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,33 +9,13 @@ import pytest
 
 from furlough.core.looks import Job, Look, Presence
 from furlough.errors import Refused
-from furlough.lab.lab import Lab
 from tests.conformance.hypervisors import (
     H1,
     H2,
-    OPTIONS,
     Ground,
     Story,
     Teller,
-    tell_on_simulator,
-    teller_in,
 )
-from tests.lab.conftest import able as able  # noqa: PLC0414  # a fixture
-from tests.lab.conftest import built
-
-
-@pytest.fixture(scope="package")
-def conformance_lab(able: None) -> Iterator[Lab]:
-    """Two hosts, two VMs, built once for all stories."""
-    yield from built(f"conf{os.getpid()}", OPTIONS)
-
-
-@pytest.fixture(params=["simulator", pytest.param("libvirt", marks=pytest.mark.lab)])
-def tell(request: pytest.FixtureRequest) -> Teller:
-    """Tells a story on one ground or the other."""
-    if request.param == "simulator":
-        return tell_on_simulator
-    return teller_in(request.getfixturevalue("conformance_lab"))
 
 
 def story(told: Story) -> Callable[[Teller], None]:

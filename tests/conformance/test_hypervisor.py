@@ -23,9 +23,6 @@ from tests.conformance.stories import (
     refusal,
     story,
 )
-from tests.conformance.stories import able as able  # noqa: PLC0414  # fixtures
-from tests.conformance.stories import conformance_lab as conformance_lab  # noqa: PLC0414
-from tests.conformance.stories import tell as tell  # noqa: PLC0414
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -22,7 +22,6 @@ from tests.conformance.hypervisors import (
     Ground,
     Trait,
 )
-from tests.conformance.stories import able as able  # noqa: PLC0414  # fixtures
 from tests.conformance.stories import (
     check_at_home,
     check_moved,
@@ -30,8 +29,6 @@ from tests.conformance.stories import (
     refusal,
     story,
 )
-from tests.conformance.stories import conformance_lab as conformance_lab  # noqa: PLC0414
-from tests.conformance.stories import tell as tell  # noqa: PLC0414
 
 pytestmark = pytest.mark.timeout(300)
 

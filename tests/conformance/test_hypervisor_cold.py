@@ -7,10 +7,7 @@ import pytest
 
 from furlough.core.looks import Presence
 from tests.conformance.hypervisors import H1, H2, NOBODY, Ground
-from tests.conformance.stories import able as able  # noqa: PLC0414  # fixtures
 from tests.conformance.stories import check_here, check_nothing, refusal, story
-from tests.conformance.stories import conformance_lab as conformance_lab  # noqa: PLC0414
-from tests.conformance.stories import tell as tell  # noqa: PLC0414
 
 pytestmark = pytest.mark.timeout(300)
 
