@@ -11,7 +11,7 @@ import pytest
 from furlough.client import Client
 from furlough.errors import Conflict
 from furlough.sim.faults import Odds
-from tests.api.running import Running, close_record, end, running
+from tests.api.running import Running, bring_home, end, running
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +46,7 @@ def everything_as_before(daemon: Running, client: Client) -> Iterator[None]:
             client.cancel(operation.id, "stop")
         end(client, operation.id)
     for host in client.hosts():
-        if host.mode == "maintenance":
-            end(client, client.ask("exit", [host.name], {}).id)
-        elif host.mode == "cordoned":
+        if host.mode == "cordoned":
             end(client, client.ask("uncordon", [host.name], {}).id)
-        close_record(client, host.name)
+        bring_home(client, host.name)
     assert {host.mode.value for host in client.hosts()} == {"available"}

@@ -210,7 +210,9 @@ def end(client: Client, which: str) -> str:
     return str([event.content for event in client.events(which)][-1]["state"])
 
 
-def close_record(client: Client, host: str) -> None:
-    """Nobody is on record to come home to this host."""
+def bring_home(client: Client, host: str) -> None:
+    """The host is in service, and nobody is on record to come home to it."""
+    if client.host(host).mode == "maintenance" or client.record(host).vms:
+        end(client, client.ask("exit", [host], {}).id)
     if client.record(host).vms:
         end(client, client.close_record(host, {}).id)

@@ -14,7 +14,7 @@ import pytest
 from furlough.api.app import LARGEST_BODY, create_app
 from furlough.client import Client
 from furlough.service import Service
-from tests.api.running import TOKEN, Running, close_record
+from tests.api.running import TOKEN, Running, bring_home
 
 VM = "00000000-0000-4000-8000-00000000dead"
 JSON = {"Content-Type": "application/json"}
@@ -314,7 +314,7 @@ def test_a_name_stays_and_what_is_in_use_stays(http: httpx2.Client) -> None:
 
 
 def test_a_host_or_vm_in_the_wrong_state_is_409(http: httpx2.Client, client: Client) -> None:
-    close_record(client, "h1")
+    bring_home(client, "h1")
     before = http.get("/operations").json()
     running = http.get("/vms").json()[0]["uuid"]
     check_problem(http.post(f"/vms/{running}/start", json={}), 409, "vm.changed")

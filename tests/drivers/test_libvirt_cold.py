@@ -18,7 +18,8 @@ VARIABLES = "/var/lib/libvirt/qemu/nvram/web01_VARS.fd"
 
 def baggage(system: str = "", devices: str = "") -> Baggage:
     """What a VM with this in its definition keeps on its host."""
-    xml = f"<domain><os><type>hvm</type>{system}</os><devices>{devices}</devices></domain>"
+    system = system if system.startswith("<os") else f"<os><type>hvm</type>{system}</os>"
+    xml = f"<domain><name>web01</name>{system}<devices>{devices}</devices></domain>"
     return baggage_of(root_of(xml))
 
 
@@ -32,6 +33,12 @@ def baggage(system: str = "", devices: str = "") -> Baggage:
         ("<nvram type='block'><source dev='/dev/vg/vars'/></nvram>", "/dev/vg/vars"),
         ("<nvram type='network'><source protocol='nbd' name='vars'/></nvram>", ""),
         ("<nvram template='/t.fd'/>", ""),
+        ("<os firmware='efi'><type>hvm</type></os>", VARIABLES),
+        ("<os firmware='efi'><nvram template='/t.fd'/></os>", VARIABLES),
+        ("<loader type='pflash' readonly='yes'>/OVMF.fd</loader>", VARIABLES),
+        ("<loader type='pflash' stateless='yes'>/OVMF.fd</loader>", ""),
+        ("<os firmware='bios'><type>hvm</type></os>", ""),
+        ("<loader type='rom'>/bios.bin</loader>", ""),
     ],
 )
 def test_where_the_variables_of_its_firmware_are(system: str, path: str) -> None:
