@@ -6,12 +6,20 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+from furlough.core.steady_time import Reading, steady
+
 
 class RealClock:
-    """Implements `ports.Clock` on the machine's clocks."""
+    """Implements `ports.Clock` on the machine's clocks. Whoever sets the clock on the wall while
+    we run shortens or lengthens no timeout by it."""
+
+    def __init__(self) -> None:
+        self._last: Reading | None = None
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        # Both are read and written without a pause between: threads may ask at the same time.
+        self._last = steady(self._last, datetime.now(UTC), time.monotonic())
+        return self._last.at
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from random import Random
 
 from furlough.core.enrolment import (
@@ -27,10 +28,12 @@ from furlough.core.policy import ClusterPolicy
 from furlough.daemon import Controller, compose
 from furlough.engine.work import Pace
 from furlough.errors import Bug
-from furlough.scenario.invariants import Invariants
+from furlough.ports import Hypervisor, Store
+from furlough.scenario.invariants import Invariants, Witness
 from furlough.service import Request, Service
 from furlough.sim.clock import VirtualClock
 from furlough.sim.cluster import Copy, SimCluster, SimHost, SimVm
+from furlough.sim.door import shaken_hypervisor, shaken_store
 from furlough.sim.faults import Faults, Odds, OwnProcess, repeated
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
@@ -85,7 +88,11 @@ def plain_vm(number: int, **traits: object) -> SimVm:
 
 @dataclass(kw_only=True)
 class Setting:
-    """What stands on the stage when the curtain rises."""
+    """What stands on the stage when the curtain rises.
+
+    `is_shaken`: every call to hosts and store may go wrong, not only effects. `is_shared`: several
+    processes may use the store at once, so one that starts waits for the leases of the others.
+    """
 
     hosts: int = 4
     seed: int = 0
@@ -94,6 +101,26 @@ class Setting:
     is_locked: bool = False
     link_mbit_s: int = 10_000
     memory_mib: int = 65_536
+    is_shaken: bool = False
+    is_shared: bool = False
+
+
+class _OwnClock:
+    """The clock as one process has it: it does not wake up while it is frozen."""
+
+    def __init__(self, clock: VirtualClock, process: OwnProcess) -> None:
+        self._clock = clock
+        self._process = process
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, duration_s: float) -> None:
+        await self._clock.sleep(duration_s)
+        await self._process.awake()
 
 
 class Stage:
@@ -113,6 +140,8 @@ class Stage:
         self.repeats_effects = False
         self._controller: Controller | None = None
         self._running: asyncio.Task[None] | None = None
+        self._frozen: list[tuple[OwnProcess, asyncio.Task[None]]] = []
+        self.faults.is_busy = lambda: bool(self.cluster.migrations)
 
     @property
     def _numbers(self) -> Sequence[int]:
@@ -164,17 +193,39 @@ class Stage:
     async def start_controller(self, kill_at: int | None = None) -> None:
         """A new process on the same database."""
         self.process = OwnProcess(kill_at)
-        hypervisor = SimHypervisor(self.cluster, self.faults)
-        watched = self.invariants.watch_hypervisor(hypervisor)
-        if self.repeats_effects:
-            watched = repeated(watched, EFFECTS)
+        hypervisor, store = self._ports(self.invariants.witness(self.process))
         self._controller = await compose(
-            self.process.guard(watched, only=MOMENTS),
-            self.process.guard(self.invariants.watch_store(), only=MOMENTS),
-            self.clock,
+            self.process.guard(hypervisor, only=MOMENTS),
+            self.process.guard(store, only=MOMENTS),
+            _OwnClock(self.clock, self.process),
             pace=Pace(reread_s=30.0),
+            is_alone=not self.setting.is_shared,
         )
         self._running = asyncio.create_task(self._controller.run())
+
+    def _ports(self, witness: Witness) -> tuple[Hypervisor, Store]:
+        """What a process sees of the outside, watched, and shaken where the setting says so."""
+        hypervisor: Hypervisor = SimHypervisor(self.cluster, self.faults)
+        store = self.invariants.watch_store(witness)
+        if self.setting.is_shaken:
+            hypervisor = shaken_hypervisor(hypervisor, self.cluster, self.faults)
+            store = shaken_store(store, self.clock, self.faults)
+        watched = self.invariants.watch_hypervisor(hypervisor, witness)
+        return repeated(watched, EFFECTS) if self.repeats_effects else watched, store
+
+    async def freeze_controller(self) -> None:
+        """The process stands still, and another one starts beside it (F012)."""
+        if self._running is None:
+            return
+        self.process.freeze()
+        self._frozen.append((self.process, self._running))
+        self._running = self._controller = None
+        await self.start_controller()
+
+    def thaw_controllers(self) -> None:
+        """Those that were frozen go on, and know of nothing."""
+        for process, _ in self._frozen:
+            process.thaw()
 
     async def kill_controller(self) -> None:
         """As `kill -9` does: nothing is tidied up."""
@@ -184,6 +235,15 @@ class Stage:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._running
         self._running = self._controller = None
+
+    async def end_all(self) -> None:
+        """No process is left, frozen ones included."""
+        await self.kill_controller()
+        for process, running in self._frozen:
+            process.kill()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await running
 
     async def stop_controller(self) -> None:
         """As a stop in good order does: operations are given back."""
@@ -271,6 +331,6 @@ async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
     try:
         yield stage
     finally:
-        await stage.kill_controller()
+        await stage.end_all()
         await stage.cluster.stop_background()
         await stage.store.close()

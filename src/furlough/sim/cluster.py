@@ -111,7 +111,8 @@ class SimHost:
     `guard_trouble`: what stands against relying on it. `refusals`: VMs that its hypervisor would
     not run, and why; `lost_files`: paths at which there is nothing any more; `lost_datastores`:
     what of its storage it reaches no longer; `migration_ports`: how many incoming migrations its
-    daemon has ports for.
+    daemon has ports for; `strays`: processes of VMs that its hypervisor knows nothing of,
+    with the moment (monotonic, s) since which they are there.
     """
 
     name: HostName
@@ -144,6 +145,7 @@ class SimHost:
     lost_files: set[str] = field(default_factory=set)
     lost_datastores: set[str] = field(default_factory=set)
     migration_ports: int = 64
+    strays: dict[str, float] = field(default_factory=dict)
 
     @property
     def boot_id(self) -> str:
@@ -176,7 +178,12 @@ class Ongoing(Protocol):
 
 
 class SimCluster:
-    """All machines. `watchers` are called after every change of a copy."""
+    """All machines. `watchers` are called after every change of a copy.
+
+    What was not ours is kept apart: `touched` are the VMs that people or guests have changed, with
+    what they did; `victims` those that were on a host when it crashed; `upset` the hosts whose load
+    changed by either.
+    """
 
     def __init__(self, clock: Clock, hosts: list[SimHost]) -> None:
         self.clock = clock
@@ -187,6 +194,9 @@ class SimCluster:
         self.locked_datastores: set[str] = set()
         self.watchers: list[Callable[[], None]] = []
         self.migrations: dict[VmId, Ongoing] = {}
+        self.touched: dict[VmId, str] = {}
+        self.victims: set[VmId] = set()
+        self.upset: set[HostName] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     def slow_down(self, host: HostName, *, factor: float) -> None:
@@ -332,6 +342,9 @@ class SimCluster:
         machine = self.hosts[host]
         machine.is_up = machine.has_daemon = False
         machine.provisioning.clear()
+        machine.strays.clear()
+        self.victims.update(vm for vm, copy in machine.copies.items() if copy.has_process)
+        self.upset.add(host)
         for ongoing in list(self.migrations.values()):
             if ongoing.source == host:
                 ongoing.source_host_died()
