@@ -268,7 +268,7 @@ def not_restored(
 ) -> Iterator[str]:
     """S10, of an exit that succeeded: those on record are home again and run, each unless others
     have changed it, and nobody else was started."""
-    if operation.state is not OperationState.SUCCEEDED:
+    if operation.kind is not OperationKind.EXIT or operation.state is not OperationState.SUCCEEDED:
         return
     unplaced = {one.vm for one in operation.plan.unplaced}
     skipped = {step.planned.vm for step in operation.steps if step.state is StepState.SKIPPED}

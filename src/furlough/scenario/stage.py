@@ -27,7 +27,7 @@ from furlough.core.operation import Operation
 from furlough.core.policy import ClusterPolicy
 from furlough.daemon import Controller, compose
 from furlough.engine.work import Pace
-from furlough.errors import Bug
+from furlough.errors import Bug, Unreachable
 from furlough.ports import Hypervisor, Store
 from furlough.scenario.invariants import Invariants, Witness
 from furlough.service import Request, Service
@@ -135,11 +135,12 @@ class Stage:
         if setting.is_locked:
             self.cluster.locked_datastores.add(DATASTORE)
         self.store = SqlStore("sqlite://", self.clock)
-        self.invariants = Invariants(self.cluster, self.store)
+        self.invariants = Invariants(self.cluster, self.store, is_strict=setting.is_shaken)
         self.process = OwnProcess()
         self.repeats_effects = False
         self._controller: Controller | None = None
         self._running: asyncio.Task[None] | None = None
+        self._is_reviving = False
         self._frozen: list[tuple[OwnProcess, asyncio.Task[None]]] = []
         self.faults.is_busy = lambda: bool(self.cluster.migrations)
 
@@ -220,7 +221,9 @@ class Stage:
         self.process.freeze()
         self._frozen.append((self.process, self._running))
         self._running = self._controller = None
-        await self.start_controller()
+        self.process = OwnProcess()
+        self.process.kill()
+        await self.revive()
 
     def thaw_controllers(self) -> None:
         """Those that were frozen go on, and know of nothing."""
@@ -276,19 +279,31 @@ class Stage:
     ) -> Operation:
         deadline = self.clock.monotonic() + limit_s
         while True:
-            if self.process.died.is_set():
-                await self.kill_controller()
-                await self.start_controller()
-            if self._running is not None and self._running.done():
-                self._running.result()
+            await self.revive()
             operation = await self.store.operation(which)
             if holds(operation):
                 return operation
             if self.clock.monotonic() >= deadline:
                 raise Bug("stage.endless", _plight(operation, limit_s))
-            await self._wait_for_news()
+            await self.until_news()
 
-    async def _wait_for_news(self) -> None:
+    async def revive(self) -> None:
+        """Whoever has died is started again; whoever ended by itself has a bug."""
+        if self._is_reviving:
+            return
+        self._is_reviving = True
+        try:
+            if self.process.died.is_set():
+                await self.kill_controller()
+                await self.start_controller()
+        except Unreachable:
+            self.process.kill()  # The store is down: once more, a while later.
+        finally:
+            self._is_reviving = False
+        if self._running is not None and self._running.done():
+            self._running.result()
+
+    async def until_news(self) -> None:
         """Until something was written, or the controller died, or for a while."""
         self.invariants.committed.clear()
         waits = [
