@@ -47,6 +47,8 @@ LEAST_FAULTS = 3
 FOR_A_PERSON = following.FOR_A_PERSON - {"bug"}
 _LIMIT_S = 3 * 3600.0
 _ASK_WITHIN_S, _ASKS = 30.0, 20
+# Refusals that may be over soon: a host that was silent when it was asked.
+_AGAIN = frozenset({"precheck.blocked", "host.silent"})
 # The longest accident lasts so long, booting included.
 _MENDED_AFTER_S = 95.0
 
@@ -99,10 +101,10 @@ def _setting(seed: int, random: Random) -> Setting:
         hosts=random.randint(3, 5),
         seed=seed,
         is_locked=random.random() < 0.5,
-        link_mbit_s=random.choice((1000, 10_000)),
-        memory_mib=random.choice((16_384, 65_536)),
+        link_mbit_s=random.choice((1000, 1000, 10_000)),
+        memory_mib=random.choice((24_576, 65_536)),
         policy=ClusterPolicy(
-            max_hosts_away=random.choice((1, 2, 3)),
+            max_hosts_away=random.choice((1, 3, 3)),
             limits=Limits(per_source=random.choice((1, 2, 4)), per_target=random.choice((1, 2))),
         ),
         is_shaken=True,
@@ -183,6 +185,7 @@ class _Story:
         first = random.sample([1, 1, 2, 3], k=random.choice((1, 1, 2, 3)))
         hosts = [host_name(number) for number in dict.fromkeys(first)]
         asking = [asyncio.create_task(self._enter(host)) for host in hosts]
+        await stage.clock.sleep(random.uniform(0, 4))
         self._begin_troubles()
         await stage.clock.sleep(random.uniform(20, 60))
         await asyncio.gather(*asking)
@@ -238,7 +241,7 @@ class _Story:
     async def _enter(self, host: HostName) -> OperationId | None:
         random = self.random
         options = EnterOptions(timeout_s=random.choice((0, 0, 0, 30, 600)))
-        await self.stage.clock.sleep(random.uniform(0, 3))
+        await self.stage.clock.sleep(random.choice((0.0, random.uniform(0, 3))))
         mode = random.choice(list(CancelMode)) if random.random() < 0.2 else None
         key = IdempotencyKey(principal="client", key=f"enter {host}", content=host)
         request = Request(by="client", key=key)
@@ -271,8 +274,10 @@ class _Story:
                     return (await ask()).id
             except (TimeoutError, Unreachable, Stale):
                 await stage.clock.sleep(2)
-            except FurloughError:
-                return None
+            except FurloughError as error:
+                if error.code not in _AGAIN:
+                    return None
+                await stage.clock.sleep(5)
             if stage.process.died.is_set():
                 await stage.revive()
         return None
