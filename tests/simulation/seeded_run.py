@@ -176,7 +176,6 @@ class _Story:
     stage: Stage
     random: Random
     run: SeededRun
-    checked: set[OperationId] = field(default_factory=set)
 
     async def tell(self) -> None:
         stage, random = self.stage, self.random
@@ -319,10 +318,6 @@ class _Story:
                     stage.invariants.report(f"L1: {one.id} is {one.state.value} after hours")
                 return
             await stage.until_news()
-        for one in await stage.store.operations():
-            if one.is_final and one.id not in self.checked:
-                self.checked.add(one.id)
-                await stage.invariants.check_final(one.id)
 
     async def _account(self) -> None:
         for one in await self.stage.store.operations():

@@ -20,10 +20,18 @@ from datetime import datetime
 from typing import Any, cast
 
 from furlough.core.ids import HostName, OperationId, VmId
-from furlough.core.journal import Event, HostModeChanged, PlanExtended, StepStarted, fold
+from furlough.core.journal import (
+    CancelRequested,
+    Event,
+    HostModeChanged,
+    PlanExtended,
+    StepStarted,
+    fold,
+)
 from furlough.core.looks import Look
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import OperationKind
+from furlough.core.policy import CancelMode
 from furlough.core.states import StepState
 from furlough.planning.restore import Away
 from furlough.ports import Hypervisor, Marker, MigrationOrder, Store
@@ -68,6 +76,8 @@ class Invariants:
         self._cluster = cluster
         self._store = store
         self._witnesses: list[Witness] = []
+        self._since_s: dict[OperationId, float] = {}
+        self._cancelled: dict[OperationId, datetime] = {}
         self._records: dict[OperationId, Sequence[Away]] = {}
         self._seen: dict[VmId, dict[HostName, Look]] = {}
         self._calls: dict[OperationId, Counter[VmId]] = {}
@@ -116,8 +126,10 @@ class Invariants:
         before = self.operations.get(operation.id)
         self.operations[operation.id] = operation
         self.committed.set()
+        self._remember(operation, events)
         if before is None and operation.kind is OperationKind.EXIT:
-            self._records[operation.id] = await self._store.away()
+            record = self._records[operation.id] = await self._store.away()
+            self._report_all(promises.undoes_others(operation, record))
         is_new = before is None or any(
             isinstance(event, StepStarted | PlanExtended | HostModeChanged) for event in events
         )
@@ -125,6 +137,8 @@ class Invariants:
         cluster = self._cluster
         self._report_all(promises.rewritten(before, operation, len(events)))
         self._report_all(promises.is_not_empty(cluster, books))
+        since_s, now_s = self._since_s[operation.id], cluster.clock.monotonic()
+        self._report_all(promises.timed_out_early(operation, events, since_s, now_s))
         self._report_all(promises.declared_too_early(cluster, books, operation, events))
         self._report_all(promises.bad_target(books, operation, events))
         if is_new:
@@ -132,10 +146,20 @@ class Invariants:
             self._report_all(promises.owned_twice(books) if self._is_strict else ())
         if self._is_strict:
             self._report_all(promises.stopped_by_a_bug(operation))
+            if operation.is_final:
+                # Now, and not later: others may do something with its VMs from here on.
+                await self.check_final(operation.id)
         if before is not None and operation.owner is not None:
             writer = witness.owner
             found = promises.written_by_another(operation.id, operation.owner, writer, events)
             self._report_all(found)
+
+    def _remember(self, operation: Operation, events: Sequence[Event]) -> None:
+        """When it was accepted, and when it was cancelled."""
+        self._since_s.setdefault(operation.id, self._cluster.clock.monotonic())
+        for event in events:
+            if isinstance(event, CancelRequested) and event.mode is CancelMode.STOP:
+                self._cancelled.setdefault(operation.id, self._cluster.clock.now())
 
     def after_claim(self, claimed: Sequence[Operation], owner: str, witness: Witness) -> None:
         """From now on these belong to this process."""
@@ -223,9 +247,13 @@ class Invariants:
             promises.held_too_long(cluster, books, operation),
         ):
             self._report_all(found)
+        if self._is_strict:
+            self._report_all(promises.blamed_falsely(cluster, operation))
+        if which in self._cancelled and operation.cancel is CancelMode.STOP:
+            self._report_all(promises.not_aborted(operation, self._cancelled[which]))
 
 
-# --- the watched ports -----------------------------------------------------------------------------
+# --- the watched ports ----------------------------------------------------------------------------
 
 
 class _Watched:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from furlough.core.admission import OWNS_HOSTS, Standing
 from furlough.core.capacity import NOTHING, Load, Reservation
@@ -15,7 +16,7 @@ from furlough.core.enrolment import Enrolment
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.journal import Event, HostModeChanged, StepStarted
 from furlough.core.looks import Job, Presence
-from furlough.core.operation import Operation, Outcome, RosterEntry, Step
+from furlough.core.operation import Act, Operation, Outcome, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind
 from furlough.core.policy import EnterOptions
 from furlough.core.states import HostMode, OperationState, Power, StepState
@@ -23,6 +24,8 @@ from furlough.planning.restore import Away
 from furlough.sim.cluster import Copy, SimCluster, SimHost
 from furlough.sim.migration import SimMigration
 
+# A dead or frozen process is replaced within its lease, and the next one aborts.
+_ABORTS_WITHIN_S = 30.0
 # A stray process that came after our second look is nobody's fault.
 _SEEN_FOR_SURE_S = 30.0
 
@@ -140,6 +143,9 @@ def rewritten(before: Operation | None, after: Operation, added: int) -> Iterato
         return
     if before.is_final:
         yield f"S8: {after.id} was {before.state.value} and has changed"
+    forgets = before.state is OperationState.CANCELLING and not after.is_final
+    if forgets and after.state is not OperationState.CANCELLING:
+        yield f"S9: {after.id} was being cancelled and is {after.state.value}"
     if after.events != before.events + added:
         yield f"S8: {after.id} had {before.events} events, got {added}, has {after.events}"
     for old, new in zip(before.steps, after.steps, strict=False):
@@ -210,6 +216,30 @@ def lost(cluster: SimCluster, operation: Operation) -> Iterator[str]:
             yield f"S2: {entry.name} is active on {active}, outcomes {sorted(outcomes)}"
 
 
+def blamed_falsely(cluster: SimCluster, operation: Operation) -> Iterator[str]:
+    """S2: what the record blames on others, on guests or on hosts, they have done."""
+    for step in operation.steps:
+        vm = step.planned.vm
+        if vm is not None and step.outcome in _BLAMES and not _is_excused(cluster, vm):
+            yield f"S2: {step.planned.vm_name} is called {step.outcome.value}; nobody did that"
+
+
+_BLAMES = frozenset(
+    {Outcome.STOPPED_BY_GUEST, Outcome.CHANGED_BY_OTHERS, Outcome.DIED, Outcome.MISSING}
+)
+
+
+def not_aborted(operation: Operation, cancelled_at: datetime) -> Iterator[str]:
+    """S9, of a cancel that is to stop what is in flight: it was told to stop."""
+    for step in operation.steps:
+        if step.method is not Method.LIVE or not step.attempts or step.ended_at is None:
+            continue
+        was_flying = step.attempts[-1].started_at <= cancelled_at
+        went_on_s = (step.ended_at - cancelled_at).total_seconds()
+        if was_flying and went_on_s > _ABORTS_WITHIN_S and Act.ABORT not in step.acts:
+            yield f"S9: {step.id} went on for {went_on_s:.0f} s after the cancel"
+
+
 def misplaced(cluster: SimCluster, operation: Operation) -> Iterator[str]:
     """S9, of every ending: each VM is where the record says, and nothing of ours is under way."""
     for entry in operation.roster:
@@ -243,12 +273,16 @@ def changed_on_the_way(cluster: SimCluster, operation: Operation) -> Iterator[st
     not so is told by a note."""
     for entry in operation.roster:
         steps = [one for one in _steps_about(operation, entry.vm) if one.outcome is Outcome.MOVED]
-        if not steps or _is_excused(cluster, entry.vm) or steps[-1].notes:
+        if not steps or _is_excused(cluster, entry.vm) or _is_told(steps[-1]):
             continue
         last = steps[-1]
         copy = cluster.copy(last.where, entry.vm) if last.where is not None else None
         if copy is not None and (words := _difference(entry, last, copy)):
             yield f"S10: {entry.name} on {last.where} {words}"
+
+
+def _is_told(step: Step) -> bool:
+    return any(note.startswith("Not mended") for note in step.notes)
 
 
 def _difference(entry: RosterEntry, step: Step, copy: Copy) -> str:
@@ -283,6 +317,24 @@ def not_restored(
         steps = _steps_about(operation, vm)
         if any(step.method in (Method.LIVE, Method.START) for step in steps):
             yield f"S10: {vm} was not on record and was brought back"
+
+
+def undoes_others(operation: Operation, record: Iterable[Away]) -> Iterator[str]:
+    """S10: an exit moves nobody whom others have moved since."""
+    left_on = {one.vm: one.left_on for one in record}
+    for step in operation.plan.steps:
+        if step.method is Method.LIVE and step.vm in left_on and step.source != left_on[step.vm]:
+            yield f"S10: {step.vm_name} was left on {left_on[step.vm]}, is taken from {step.source}"
+
+
+def timed_out_early(
+    operation: Operation, events: Iterable[Event], since_s: float, now_s: float
+) -> Iterator[str]:
+    """F030: no time is over before it has passed. `since_s`, `now_s`: by a clock nobody sets."""
+    timeout_s = operation.options.timeout_s or 0.0
+    passed_s = now_s - since_s
+    if any(event.kind == "deadline_passed" for event in events) and passed_s < 0.9 * timeout_s:
+        yield f"L1: {operation.id} timed out after {passed_s:.0f} of {timeout_s:.0f} s"
 
 
 def not_as_recorded(
