@@ -237,16 +237,17 @@ class _Story:
 
     # --- what people ask for ---------------------------------------------------------------------
 
-    async def _enter(self, host: HostName) -> OperationId | None:
+    async def _enter(self, host: HostName, *, again: bool = False) -> OperationId | None:
         random = self.random
         options = EnterOptions(timeout_s=random.choice((0, 0, 0, 30, 600)))
         await self.stage.clock.sleep(random.choice((0.0, random.uniform(0, 3))))
-        mode = random.choice(list(CancelMode)) if random.random() < 0.2 else None
-        key = IdempotencyKey(principal="client", key=f"enter {host}", content=host)
+        is_cancelled = random.random() < (0.6 if again else 0.2)
+        mode = random.choice(list(CancelMode)) if is_cancelled else None
+        key = IdempotencyKey(principal="client", key=f"enter {host} {again}", content=host)
         request = Request(by="client", key=key)
         which = await self._asked(lambda: self.stage.service.enter([host], options, request))
         if which is not None and mode is not None:
-            await self.stage.clock.sleep(random.uniform(0, 15))
+            await self.stage.clock.sleep(random.uniform(0, 4 if again else 15))
             await self._asked(lambda: self.stage.service.cancel(which, mode, "client"))
         return which
 
@@ -306,6 +307,10 @@ class _Story:
         if self.random.random() < 0.1 and await self._reboot(host) is not None:
             await self._ends()
         if await self._exit(host) is not None:
+            await self._ends()
+        # Once more, now that nothing goes wrong: who promises less then has a bug.
+        if self.random.random() < 0.5:
+            await self._enter(host, again=True)
             await self._ends()
 
     async def _ends(self) -> None:

@@ -161,6 +161,10 @@ class Invariants:
             if isinstance(event, CancelRequested) and event.mode is CancelMode.STOP:
                 self._cancelled.setdefault(operation.id, self._cluster.clock.now())
 
+    def record_of(self, operation: OperationId) -> Sequence[Away]:
+        """Who was away when this exit was accepted."""
+        return self._records.get(operation, ())
+
     def after_claim(self, claimed: Sequence[Operation], owner: str, witness: Witness) -> None:
         """From now on these belong to this process."""
         witness.owner = owner
@@ -242,15 +246,17 @@ class Invariants:
             promises.misplaced(cluster, operation),
             promises.done_twice(cluster, operation),
             promises.changed_on_the_way(cluster, operation),
-            promises.not_restored(cluster, operation, self._records.get(which, ())),
+            promises.not_restored(cluster, operation, self.record_of(which)),
             promises.not_as_recorded(cluster, operation, await self._store.away()),
             promises.held_too_long(cluster, books, operation),
         ):
             self._report_all(found)
         if self._is_strict:
             self._report_all(promises.blamed_falsely(cluster, operation))
-        if which in self._cancelled and operation.cancel is CancelMode.STOP:
-            self._report_all(promises.not_aborted(operation, self._cancelled[which]))
+        cancelled_at, calm = self._cancelled.get(which), self.calm_since
+        # In bad weather nobody may have been there to abort anything.
+        if cancelled_at is not None and calm is not None and calm <= cancelled_at:
+            self._report_all(promises.not_aborted(operation, cancelled_at))
 
 
 # --- the watched ports ----------------------------------------------------------------------------

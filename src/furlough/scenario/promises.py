@@ -24,8 +24,7 @@ from furlough.planning.restore import Away
 from furlough.sim.cluster import Copy, SimCluster, SimHost
 from furlough.sim.migration import SimMigration
 
-# A dead or frozen process is replaced within its lease, and the next one aborts.
-_ABORTS_WITHIN_S = 30.0
+_ABORTS_WITHIN_S = 15.0
 # A stray process that came after our second look is nobody's fault.
 _SEEN_FOR_SURE_S = 30.0
 
