@@ -6,7 +6,8 @@ PYTHON ?= python3
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
+SEEDS ?= 250000
+.PHONY: soak help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +35,9 @@ check-static: $(VENV)/installed-test
 
 lab-faults: $(VENV)/installed-test ## As root: the whole matrix of faults on real hosts
 	$(BIN)/python -m pytest -m lab_fault
+
+soak: $(VENV)/installed-test ## SEEDS=250000 evacuations in simulated bad weather; goes on where it stopped
+	$(BIN)/python -m scripts.soak run $(SEEDS)
 
 lab: $(VENV)/installed ## As root: the journey on real hosts with real VMs
 	@PYTHON=$(BIN)/python scripts/lab-journey

@@ -82,7 +82,11 @@ def first_caught(tree: Path, seeds: Sequence[int]) -> Caught | None:
     played = subprocess.run(
         [sys.executable, "-m", "tests.simulation.known_bugs", "play", *map(str, seeds)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{ROOT}"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{ROOT}",
+            "PYTHONHASHSEED": "0",
+        },
         check=True,
         capture_output=True,
         text=True,

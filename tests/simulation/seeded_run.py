@@ -71,18 +71,18 @@ class SeededRun:
         return sum(self.faults.values()) < LEAST_FAULTS or not self.faults_in_flight
 
 
-def play(seed: int) -> SeededRun:
-    """Play one seed on virtual time."""
+def play(seed: int, tell: Callable[[str], None] | None = None) -> SeededRun:
+    """Play one seed on virtual time. `tell`: is given the journals at the end, in lines."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     run = SeededRun(seed=seed)
     try:
-        run_virtually(_play(run))
+        run_virtually(_play(run, tell))
     except (Standstill, FurloughError, ExceptionGroup) as error:
         run.violations.append(f"L1: the run itself broke: {error!r}")
     return run
 
 
-async def _play(run: SeededRun) -> None:
+async def _play(run: SeededRun, tell: Callable[[str], None] | None) -> None:
     random = Random(run.seed)
     async with open_stage(_setting(run.seed, random)) as stage:
         _people(stage, random)
@@ -94,6 +94,20 @@ async def _play(run: SeededRun) -> None:
         run.faults = dict(stage.faults.fired)
         run.faults_in_flight = stage.faults.fired_in_flight
         run.violations = list(stage.invariants.violations)
+        if tell is not None:
+            await _tell_all(stage, tell)
+
+
+async def _tell_all(stage: Stage, tell: Callable[[str], None]) -> None:
+    """Every event of every operation, and what was done by others."""
+    for entry in await stage.store.entries(0, 100_000):
+        words = {
+            name: value
+            for name, value in vars(entry.event).items()
+            if value and name not in ("kind", "plan", "roster", "options", "steps")
+        }
+        tell(f"{entry.at:%H:%M:%S.%f} {entry.operation} {entry.event.kind} {words}")
+    tell(f"touched by others: {stage.cluster.touched}; on hosts that died: {stage.cluster.victims}")
 
 
 def _setting(seed: int, random: Random) -> Setting:

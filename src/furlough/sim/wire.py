@@ -33,7 +33,8 @@ class Wire:
     def __init__(self, clock: Clock, capacity: Mapping[HostName, float]) -> None:
         self._clock = clock
         self._capacity = dict(capacity)
-        self._flows: set[Flow] = set()
+        # In the order of their beginning: a set's order would differ from run to run.
+        self._flows: dict[Flow, None] = {}
 
     def set_capacity(self, host: HostName, mib_s: float) -> None:
         """A link gets slower, faster, or (at 0) silent."""
@@ -56,13 +57,13 @@ class Wire:
         """Move this much; returns the seconds it took."""
         began = self._clock.monotonic()
         flow.remaining_mib = mib
-        self._flows.add(flow)
+        self._flows[flow] = None
         self._wake()
         try:
             while flow.remaining_mib > _NOTHING_MIB:
                 await self._move(flow)
         finally:
-            self._flows.discard(flow)
+            self._flows.pop(flow, None)
             self._wake()
         return self._clock.monotonic() - began
 
