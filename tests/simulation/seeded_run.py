@@ -49,6 +49,10 @@ _LIMIT_S = 3 * 3600.0
 _ASK_WITHIN_S, _ASKS = 30.0, 20
 # Refusals that may be over soon: a host that was silent when it was asked.
 _AGAIN = frozenset({"precheck.blocked", "host.silent"})
+# What is mended only after a while.
+_LASTING = frozenset(
+    {"dead_daemon", "cut_off", "slow_link", "dead_host", "others_pause", "others_run_by_hand"}
+)
 # The longest accident lasts so long, booting included.
 _MENDED_AFTER_S = 95.0
 
@@ -303,7 +307,8 @@ class _Story:
         stage = self.stage
         stage.faults.end()
         stage.thaw_controllers()
-        await stage.clock.sleep(_MENDED_AFTER_S)
+        has_broken = _LASTING & set(stage.faults.fired)
+        await stage.clock.sleep(_MENDED_AFTER_S if has_broken else 15)
         stage.invariants.calm_since = stage.clock.now()
 
     async def _sample(self) -> None:
