@@ -134,7 +134,9 @@ class SqlStore:
         return await self._write(lambda c: leases.claim(c, owner, lease_s, self._seconds(c), at))
 
     async def renew(self, owner: str, lease_s: float) -> Sequence[OperationId]:
-        return await self._database.write(lambda c: leases.renew(c, owner, lease_s, self._seconds(c)))
+        return await self._database.write(
+            lambda c: leases.renew(c, owner, lease_s, self._seconds(c))
+        )
 
     async def void_leases(self) -> None:
         await self._write(leases.void)
