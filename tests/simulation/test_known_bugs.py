@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import filecmp
+from collections.abc import Iterator
+
 import pytest
 
-from tests.simulation.known_bugs import KnownBug, first_caught, known_bugs, planted
+from tests.simulation.known_bugs import (
+    ROOT,
+    KnownBug,
+    first_caught,
+    known_bugs,
+    planted,
+    unproven_bugs,
+)
 
 BUGS = known_bugs()
 
 
 def test_there_are_enough_of_them() -> None:
     assert len(BUGS) >= 15
+
+
+@pytest.mark.parametrize("bug", [*BUGS, *unproven_bugs()], ids=lambda bug: bug.name)
+def test_every_patch_still_applies(bug: KnownBug) -> None:
+    with planted(bug.path) as tree:
+        changed = filecmp.dircmp(ROOT / "src", tree / "src", ignore=["__pycache__"])
+        assert list(_different(changed))
+
+
+def _different(compared: filecmp.dircmp[str]) -> Iterator[str]:
+    yield from compared.diff_files
+    for below in compared.subdirs.values():
+        yield from _different(below)
 
 
 @pytest.mark.long
