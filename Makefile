@@ -3,11 +3,14 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+N ?= 1000
+WITHOUT_LAB := not lab and not lab_fault and not lab_matrix and not lab_soak
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
 SEEDS ?= 250000
-.PHONY: soak help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
+.PHONY: help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
+.PHONY: lab-matrix soak-lab soak
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,7 +20,7 @@ demo: $(VENV)/installed ## See a simulated host evacuated, kept empty and brough
 
 test: $(VENV)/installed-test check-static coverage ## Everything: format, lint, types, imports, all tests
 	$(BIN)/python -m pytest -m lab
-	$(BIN)/python -m pytest -m "not lab and not lab_fault" -n 2 \
+	$(BIN)/python -m pytest -m "$(WITHOUT_LAB)" -n 2 \
 		--ignore=tests/core --ignore=tests/planning --ignore=tests/prechecks
 
 coverage: $(VENV)/installed-test ## Every line of the pure packages is run by their own tests
@@ -25,7 +28,7 @@ coverage: $(VENV)/installed-test ## Every line of the pure packages is run by th
 		--cov=furlough.planning --cov=furlough.prechecks --cov-report= --cov-fail-under=100
 
 check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
-	$(BIN)/python -m pytest -m "not lab and not lab_fault and not postgres and not long"
+	$(BIN)/python -m pytest -m "$(WITHOUT_LAB) and not postgres and not long"
 
 check-static: $(VENV)/installed-test
 	$(BIN)/ruff format --check --quiet .
@@ -35,6 +38,15 @@ check-static: $(VENV)/installed-test
 
 lab-faults: $(VENV)/installed-test ## As root: the whole matrix of faults on real hosts
 	$(BIN)/python -m pytest -m lab_fault
+
+lab-matrix: $(VENV)/installed-test ## As root: the kill matrix on real hosts, into docs/
+	@rm -f .kill-matrix
+	FURLOUGH_MATRIX=$(CURDIR)/.kill-matrix $(BIN)/python -m pytest -m lab_matrix
+	$(BIN)/python -m tests.lab.matrix.table .kill-matrix docs/kill-matrix.md
+
+soak-lab: $(VENV)/installed-test ## As root: N=1000 real migrations in a row
+	FURLOUGH_SOAK=$(CURDIR)/.soak-lab FURLOUGH_SOAK_N=$(N) $(BIN)/python -m pytest -m lab_soak; \
+		ended=$$?; tail -n 1 .soak-lab; exit $$ended
 
 soak: $(VENV)/installed-test ## SEEDS=250000 evacuations in simulated bad weather; goes on where it stopped
 	$(BIN)/python -m scripts.soak run $(SEEDS)
@@ -56,6 +68,7 @@ docs: $(VENV)/installed ## Write the generated parts of the reference anew
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .dev .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f .kill-matrix .soak-lab .soak.json
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 
@@ -17,6 +17,19 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 def median(samples: Sequence[float]) -> float:
     """The middle one; samples must not be empty."""
     return statistics.median(samples)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells under their columns, the first one aligned to the left, others to the right."""
+    lines = [list(columns), *(list(row) for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if n == 0 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +55,8 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What one benchmark found. `rows` are cells of a table under `columns`."""
+    """What one benchmark found. `rows` are cells of a table under `columns`; `peers`: what others
+    needed in the same run, each under a name that says what was measured."""
 
     id: str
     title: str
@@ -51,6 +65,7 @@ class Report:
     targets: Sequence[Target]
     notes: Sequence[str] = ()
     figures: dict[str, object] = field(default_factory=dict)
+    peers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_met(self) -> bool:
@@ -63,15 +78,7 @@ class Report:
 
     def text(self) -> str:
         """The same for people."""
-        lines = [list(self.columns), *(list(row) for row in self.rows)]
-        widths = [max(len(line[n]) for line in lines) for n in range(len(self.columns))]
-        table = [
-            "  ".join(
-                cell.ljust(width) if n == 0 else cell.rjust(width)
-                for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
+        shown = table(self.columns, self.rows)
         notes = [f"  {note}" for note in self.notes]
         targets = [f"  {target}" for target in self.targets]
-        return "\n".join([f"{self.id}: {self.title}", "", *table, "", *notes, "", *targets])
+        return "\n".join([f"{self.id}: {self.title}", "", shown, "", *notes, "", *targets])

@@ -157,6 +157,7 @@ def a2(seeds: Sequence[int] = _SEEDS) -> Report:
         columns=("seed", "ms", "max", "sd", "hbal ms", "hbal max", "hbal sd"),
         rows=rows,
         targets=targets,
+        peers={"hbal CPU ms": round(1000 * median(peer_s), 1)} if peer_s else {},
         notes=() if peer_s else ("hbal is not installed: nothing is compared",),
     )
 
@@ -267,6 +268,7 @@ def a6(seeds: Sequence[int] = range(1, 8)) -> Report:
     return Report(
         id="A6",
         title="fragmented clusters of 16 hosts, each host in turn",
+        peers={"CP-SAT extra moves": least} if exact.is_installed() else {},
         columns=("hosts", "missed", "not settled", "extra", "CP-SAT's extra"),
         rows=[(str(cases), str(missed), str(unproven), str(extra), f"{least:.0f}")],
         targets=[

@@ -4,6 +4,7 @@ over a simulated cluster whose migrations take a known time."""
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -171,7 +172,10 @@ def _enrolment(load: Load) -> Enrolment:
 def _timing(migration_s: float) -> Timing:
     """The driver's phases in the proportions of a short migration."""
     return Timing(
-        set_up_s=0.6 * migration_s, finish_s=0.1 * migration_s, confirm_s=0.3 * migration_s
+        set_up_s=0.6 * migration_s,
+        finish_s=0.1 * migration_s,
+        confirm_s=0.3 * migration_s,
+        stream_mib_s=math.inf,
     )
 
 

@@ -1,9 +1,9 @@
-"""D1, D3, D4: rolling maintenance beside Ganeti's hroller, and plans before the checker.
+"""D1, D2, D3: rolling maintenance beside Ganeti's hroller: how many moves, and how long.
 
 hroller has no ceiling and no reserve, and has every VM back before the next group; so our plan is
 shown twice, by our own rules and by its rules (hosts may be filled, no N+1). Its migrations are
-counted both ways, out and back. D4 draws small clusters of all variants, evacuates one or two of
-their hosts, puts the moves in time, and has the checker replay every one.
+counted both ways, out and back. D2 puts the same plans in time, by waves and as a pipeline, with
+ten minutes of service for each host; the checker replays each of them.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from time import process_time
 
-from bench.clusters import Recipe, Variant, cluster_document
+from bench.clusters import Recipe, cluster_document
 from bench.figures import Report, Target, median
 from bench.hbal import _text as ganeti_text
-from furlough.core.policy import Limits, Order
+from furlough.cli.rolling import violations_of
+from furlough.core.policy import Limits
 from furlough.planning.board import Board, board_of_file
-from furlough.planning.checking import Move, Terms, violations
 from furlough.planning.inventory_file import Document, parse
-from furlough.planning.packing import Packing, evacuate
 from furlough.planning.rolling import RollingPlan, Rules, roll
-from furlough.planning.scheduling import Schedule
-from furlough.planning.timetable import timetable
+from furlough.planning.rolling_plan import RollingWaves, RollingWishes, rolling_waves
+from furlough.planning.scheduling import NO_LIMITS
 
 RUNS = 5
 SEED = 3
@@ -72,11 +70,12 @@ def rolling_small() -> Report:
     four = _rolled(_board(64, 1_000, 0.9), Rules(first_width=4))
     filled = _board(64, 1_000, 1.0)
     same = _rolled(filled, Rules(first_width=18, keeps_reserve=False))
+    peer = _hroller(filled)
     rows = [
         eight.row("furlough, first wave 8, N+1"),
         four.row("furlough, first wave 4, N+1"),
         same.row("furlough, hroller's rules, first wave 18"),
-        *_peer_rows(filled),
+        *_peer_rows(filled, peer),
     ]
     broken = sum(not wave.keeps_reserve for wave in eight.plan.waves)
     return Report(
@@ -91,7 +90,46 @@ def rolling_small() -> Report:
             _target("hosts left out", len(eight.plan.left), 0),
         ],
         notes=_notes(),
+        peers=_peer_figures(peer),
         figures={"rows": [list(row) for row in rows], "bound": eight.plan.bound},
+    )
+
+
+def rolling_in_time() -> Report:
+    """D2: the plans of D1 over links of 25 Gb/s. Without limits of migrations in flight, which
+    hroller does not know; and with those that clusters have by default."""
+    eight = RollingWishes(cluster="bench", width=8, limits=NO_LIMITS)
+    filled = RollingWishes(cluster="bench", width=18, limits=NO_LIMITS, hroller_rules=True)
+    document = _document(64, 1_000, 0.9)
+    timed: dict[str, tuple[RollingWaves, int]] = {}
+    for name, wishes in (("N+1, first wave 8", eight), ("hroller's rules, first wave 18", filled)):
+        for limits, in_flight in ((NO_LIMITS, ""), (Limits(), ", limits 2, 2, 8")):
+            for is_pipeline, kind in ((False, "waves"), (True, "pipeline")):
+                asked = replace(wishes, limits=limits, is_pipeline=is_pipeline)
+                plan = rolling_waves(document, asked)
+                timed[f"{kind}, {name}{in_flight}"] = plan, len(violations_of(document, plan))
+    rows = [
+        (name, str(plan.migrations), str(len(plan.waves)), f"{plan.makespan_s / 3600:.3f}",
+         f"{plan.bound_s / 3600:.3f}", str(broken))
+        for name, (plan, broken) in timed.items()
+    ]  # fmt: skip
+    kept, same = (timed[f"pipeline, {name}"][0] for name in (
+        "N+1, first wave 8", "hroller's rules, first wave 18"
+    ))  # fmt: skip
+    unkept = sum(not turn.keeps_reserve for turn in kept.turns)
+    return Report(
+        id="D2",
+        title="how long rolling maintenance of 64 hosts takes, 10 minutes for each",
+        columns=("plan", "migrations", "starts", "hours", "bound", "violations"),
+        rows=rows,
+        targets=[
+            _target("N+1 kept, ceiling 0.9", kept.makespan_s / 3600, 1.3, "h"),
+            _target("hroller's rules", same.makespan_s / 3600, 0.76, "h"),
+            _target("turns that break N+1", unkept, 0),
+            _target("violations", sum(broken for _, broken in timed.values()), 0),
+        ],
+        notes=["bound: by memory and time alone; starts: moments at which turns begin"],
+        figures={"rows": [list(row) for row in rows]},
     )
 
 
@@ -100,10 +138,11 @@ def rolling_large() -> Report:
     ours = _rolled(_board(1_000, 20_000, 0.9), Rules(first_width=32))
     filled = _board(1_000, 20_000, 1.0)
     same = _rolled(filled, Rules(first_width=250, keeps_reserve=False))
+    peer = _hroller(filled)
     rows = [
         ours.row("furlough, first wave 32, N+1"),
         same.row("furlough, hroller's rules, first wave 250"),
-        *_peer_rows(filled),
+        *_peer_rows(filled, peer),
     ]
     return Report(
         id="D3",
@@ -116,37 +155,8 @@ def rolling_large() -> Report:
             _target("hosts left out", len(ours.plan.left), 0),
         ],
         notes=_notes(),
+        peers=_peer_figures(peer),
         figures={"rows": [list(row) for row in rows], "bound": ours.plan.bound},
-    )
-
-
-def checked_plans(clusters: int = 10_000) -> Report:
-    """D4: what the checker says of so many plans for clusters drawn from seeds."""
-    moves = unplaced = stuck = detours = 0
-    found: list[str] = []
-    for seed in range(clusters):
-        trial = _trial(seed)
-        moves += len(trial.schedule.moves)
-        unplaced += len(trial.packing.unplaced)
-        stuck += len(trial.schedule.stuck)
-        detours += sum(move.is_detour for move in trial.schedule.moves)
-        found += [f"seed {seed}: {words}" for words in trial.broken]
-    rows = [
-        ("clusters", str(clusters)),
-        ("moves replayed", str(moves)),
-        ("of these, over a third host", str(detours)),
-        ("VMs listed as unplaced", str(unplaced)),
-        ("VMs for which no moment was found", str(stuck)),
-        ("violations", str(len(found))),
-    ]
-    return Report(
-        id="D4",
-        title="plans before the independent checker",
-        columns=("what", "count"),
-        rows=rows,
-        targets=[_target("violations", len(found), 0)],
-        notes=found[:5],
-        figures=dict(rows),
     )
 
 
@@ -155,8 +165,12 @@ def _target(what: str, measured: float, limit: float, unit: str = "") -> Target:
 
 
 def _board(hosts: int, vms: int, ceiling: float) -> Board:
+    return board_of_file(_document(hosts, vms, ceiling))
+
+
+def _document(hosts: int, vms: int, ceiling: float) -> Document:
     recipe = Recipe(hosts=hosts, vms=vms, memory_ceiling=ceiling, reserve="n+1")
-    return board_of_file(parse(cluster_document(recipe, SEED)))
+    return parse(cluster_document(recipe, SEED))
 
 
 def _rolled(board: Board, rules: Rules) -> Rolled:
@@ -179,10 +193,19 @@ def _notes() -> Sequence[str]:
     return [ours, "hroller is not installed (Debian: ganeti-htools): no peer in this run"]
 
 
-def _peer_rows(board: Board) -> Sequence[Sequence[str]]:
-    if not shutil.which("hroller"):
+def _peer_figures(peer: Peer | None) -> dict[str, float]:
+    if peer is None:
+        return {}
+    return {
+        "hroller migrations": 2 * peer.moves,
+        "hroller groups": peer.groups,
+        "hroller CPU s": round(peer.cpu_s, 2),
+    }
+
+
+def _peer_rows(board: Board, peer: Peer | None) -> Sequence[Sequence[str]]:
+    if peer is None:
         return []
-    peer = _hroller(board)
     both_ways = 2 * peer.moves
     share = both_ways / len(board.vms.uuids)
     return [
@@ -190,7 +213,10 @@ def _peer_rows(board: Board) -> Sequence[Sequence[str]]:
     ]
 
 
-def _hroller(board: Board) -> Peer:
+def _hroller(board: Board) -> Peer | None:
+    """What it says of this cluster; None where it is not installed."""
+    if not shutil.which("hroller"):
+        return None
     with TemporaryDirectory() as folder:
         source = Path(folder, "cluster")
         source.write_text(ganeti_text(board, board.vms.hosts), encoding="utf-8")
@@ -209,67 +235,3 @@ def _hroller(board: Board) -> Peer:
         moves=sum(bool(re.match(r"  \S+ host-", line)) for line in lines),
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     )
-
-
-# --- D4 -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trial:
-    packing: Packing
-    schedule: Schedule
-    broken: list[str]
-
-
-def _trial(seed: int) -> _Trial:
-    """Draw a cluster, evacuate it, and replay the plan."""
-    random = Random(f"trial/{seed}")
-    hosts = random.randint(3, 10)
-    recipe = Recipe(
-        hosts=hosts,
-        vms=hosts * random.randint(4, 12),
-        variant=random.choice(list(Variant)),
-        memory_share=random.uniform(0.4, 0.8),
-        reserve=random.choice(("none", "n+1")),
-        link_mbit_s=random.choice((1_000, 10_000, 25_000, 100_000)),
-    )
-    document = parse(cluster_document(recipe, seed))
-    leaving = random.sample(range(hosts), random.choice((1, 1, 2)))
-    slots = random.choice((1, 2, 8))
-    limits = Limits(per_source=slots, per_target=slots, per_cluster=random.choice((1, 4, 8)))
-    packing = evacuate(board_of_file(document), leaving)
-    schedule = timetable(
-        packing, limits=limits, order=random.choice(list(Order)), stream_mib_s=3_000.0
-    )
-    broken = _broken(document, packing, schedule, leaving, limits)
-    return _Trial(packing=packing, schedule=schedule, broken=broken)
-
-
-def _broken(
-    document: Document,
-    packing: Packing,
-    schedule: Schedule,
-    leaving: Sequence[int],
-    limits: Limits,
-) -> list[str]:
-    names, uuids = [host.name for host in document.hosts], document.vms.uuid
-    moves = [
-        Move(
-            vm=uuids[move.vm],
-            source=names[move.source],
-            target=names[move.target],
-            start_s=move.start_s,
-            end_s=move.end_s,
-        )
-        for move in schedule.moves
-    ]
-    staying = [one.vm for one in packing.unplaced] + [job.vm for job in schedule.stuck]
-    terms = Terms(
-        leaving=frozenset(names[host] for host in leaving),
-        staying=frozenset(uuids[vm] for vm in staying),
-        per_source=limits.per_source,
-        per_target=limits.per_target,
-        per_cluster=limits.per_cluster,
-        keeps_reserve=not packing.gaps,
-    )
-    return violations(document, moves, terms)

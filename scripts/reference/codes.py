@@ -50,7 +50,7 @@ _OF_STEPS = ("engine/", "drivers/")
 # But for this one, which answers a request.
 _OF_REQUESTS = ("drivers/libvirt/preparing.py",)
 _NEVER_OF_STEPS = ("Invalid", "NotFound", "Bug")
-_WAITS = ("_wait", "_ask", "Ruling", "OperationBlocked")
+_WAITS = ("_wait", "_ask", "Ruling", "OperationBlocked", "Need")
 _WAITING = ("engine/", "core/")
 
 

@@ -11,12 +11,20 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from furlough.config import Settings
-from furlough.wire.enrolment import ClusterBody, DatastoreBody, HostBody, LimitsBody, RuleBody
+from furlough.core.policy import Automation, OnFailure, Order, Scope, StorageMode
+from furlough.wire.enrolment import (
+    ClusterBody,
+    DatastoreBody,
+    HostBody,
+    LimitsBody,
+    MaintenanceBody,
+    RuleBody,
+)
 from scripts.reference.shapes import Schema, default_of, name_of, range_of, type_of
 from scripts.reference.sources import constants
 from scripts.reference.tables import code, merged
 
-_TABLES = (LimitsBody.__name__, RuleBody.__name__)
+_TABLES = (LimitsBody.__name__, MaintenanceBody.__name__, RuleBody.__name__)
 _VARIABLE = re.compile(r"(FURLOUGH|XDG)_[A-Z_]+")
 _TYPES = {
     "float": "number",
@@ -25,6 +33,7 @@ _TYPES = {
     "int": "integer",
     "bool": "boolean",
     "tuple[str, ...]": "list of text",
+    **{one.__name__: "text" for one in (Scope, Automation, OnFailure, StorageMode, Order)},
 }
 
 
@@ -90,6 +99,7 @@ BLOCKS: Mapping[str, Callable[[str], str]] = {
     "environment": _variables,
     "cluster": partial(_enrolment, ClusterBody),
     "limits": partial(_enrolment, LimitsBody),
+    "cluster maintenance": partial(_enrolment, MaintenanceBody),
     "rule": partial(_enrolment, RuleBody),
     "datastore": partial(_enrolment, DatastoreBody),
     "host": partial(_enrolment, HostBody),

@@ -31,9 +31,10 @@ from furlough.errors import (
     Unreachable,
 )
 from furlough.wire.enrolment import DatastoreView
+from furlough.wire.exits import ExitCheckView, PutBackView, RecordView
 from furlough.wire.facts import ClusterView, HostView, VmView
 from furlough.wire.operations import EntryView, LogLineView, OperationView
-from furlough.wire.plans import ExitCheckView, PlanView, ReportView
+from furlough.wire.plans import PlanView, ReportView
 from furlough.wire.remedies import AppliedView, PreparedView
 
 M = TypeVar("M", bound=BaseModel)
@@ -197,16 +198,21 @@ class Client:
         path = f"/hosts/{parse_host_name(host)}/prepare"
         return self._one(PreparedView, "POST", path, timeout_s=_PREPARE_TIMEOUT_S)
 
-    def plan(self, hosts: list[str], options: Mapping[str, Any]) -> PlanView:
-        return self._one(PlanView, "POST", "/plans", {"hosts": hosts, "options": options})
+    def plan(
+        self, hosts: list[str], options: Mapping[str, Any], *, restore: bool = False
+    ) -> PlanView:
+        body = {"hosts": hosts, "options": options, "restore": restore}
+        return self._one(PlanView, "POST", "/plans", body)
 
-    def exit_check(self, host: str, restore: str) -> ExitCheckView:
-        return self._one(
-            ExitCheckView,
-            "GET",
-            f"/hosts/{parse_host_name(host)}/exit-check",
-            query={"restore": restore},
-        )
+    def exit_check(self, hosts: list[str], options: Mapping[str, Any]) -> ExitCheckView:
+        body = {"hosts": hosts, "options": options}
+        return self._one(ExitCheckView, "POST", "/exit-checks", body)
+
+    def record(self, host: str) -> RecordView:
+        return self._one(RecordView, "GET", f"/hosts/{parse_host_name(host)}/record")
+
+    def close_record(self, host: str, options: Mapping[str, Any]) -> OperationView:
+        return self._act(f"/hosts/{parse_host_name(host)}/record/close", options)
 
     # --- operations ------------------------------------------------------------------------
 
@@ -247,6 +253,19 @@ class Client:
     def cancel(self, which: str, mode: str) -> OperationView:
         path = f"/operations/{parse_operation_id(which)}/cancel"
         return self._one(OperationView, "POST", path, {"mode": mode})
+
+    def put_back_plan(self, which: str) -> PutBackView:
+        """What a cancel that puts back would do now."""
+        path = f"/operations/{parse_operation_id(which)}/put-back"
+        return self._one(PutBackView, "GET", path)
+
+    def approve(self, which: str, plan_hash: str | None, steps: list[str]) -> OperationView:
+        """Let steps that wait for approval start: these, or all."""
+        path = f"/operations/{parse_operation_id(which)}/approve"
+        return self._one(OperationView, "POST", path, {"plan_hash": plan_hash, "steps": steps})
+
+    def pause(self, which: str) -> OperationView:
+        return self._one(OperationView, "POST", f"/operations/{parse_operation_id(which)}/pause")
 
     def resume(self, which: str) -> OperationView:
         return self._one(OperationView, "POST", f"/operations/{parse_operation_id(which)}/resume")

@@ -11,15 +11,14 @@ from furlough.core.steady_time import Reading, steady
 
 class RealClock:
     """Implements `ports.Clock` on the machine's clocks. Whoever sets the clock on the wall while
-    we run shortens or lengthens no timeout by it."""
+    we run shortens or lengthens a timeout by a twentieth at most (docs/decisions/0022)."""
 
     def __init__(self) -> None:
         self._last: Reading | None = None
 
     def now(self) -> datetime:
-        # Both are read and written without a pause between: threads may ask at the same time.
-        self._last = steady(self._last, datetime.now(UTC), time.monotonic())
-        return self._last.at
+        reading = self._last = steady(self._last, datetime.now(UTC), time.monotonic())
+        return reading.at
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -2,7 +2,7 @@
 
     [server]       listen, data_dir, database
     [engine]       settle_window_s, observe_every_s
-    [maintenance]  timeout_s
+    [maintenance]  timeout_s, scope, automation, on_failure, storage, order
     [probes]       storage, backup
 
 The tables `[[cluster]]`, `[[datastore]]` and `[[host]]` of the same file are enrolment: what they
@@ -15,9 +15,11 @@ import ipaddress
 import os
 import tomllib
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from furlough.core.policy import Automation, OnFailure, Order, Scope, StorageMode
 from furlough.errors import Invalid, NotFound
 
 
@@ -62,9 +64,15 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Maintenance:
-    """Defaults of entering maintenance. timeout_s: 0 or less for none."""
+    """Defaults of entering maintenance, where neither the request nor the cluster says anything.
+    timeout_s: 0 or less for none."""
 
     timeout_s: float = 0.0
+    scope: Scope = Scope.RUNNING
+    automation: Automation = Automation.AUTOMATIC
+    on_failure: OnFailure = OnFailure.STOP
+    storage: StorageMode = StorageMode.KEEP_ACCESSIBLE
+    order: Order = Order.SCHEDULE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +167,11 @@ def _section(kind: type[Any], table: Any, where: str) -> Any:
 
 
 _WORDS = "tuple[str, ...]"
+_CHOICES: dict[str, type[StrEnum]] = {
+    one.__name__: one for one in (Scope, Automation, OnFailure, StorageMode, Order)
+}
 _KINDS = {
+    **{name: f"one of {', '.join(one)}" for name, one in _CHOICES.items()},
     "float": "a number of seconds",
     "str": "text",
     "Path": "a path",
@@ -173,6 +185,8 @@ def _checked(value: Any, wanted: str, where: str) -> Any:
         # Beyond that it is no length of time; nan and inf are not either.
         if abs(value) <= _LONGEST_S:
             return float(value)
+    elif wanted in _CHOICES and isinstance(value, str) and value in set(_CHOICES[wanted]):
+        return _CHOICES[wanted](value)
     elif wanted in ("str", "Path") and isinstance(value, str) and value.isprintable():
         return value if wanted == "str" else Path(value)
     elif wanted == _WORDS and _is_command(value):

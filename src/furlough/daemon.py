@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
@@ -24,9 +24,11 @@ from furlough.clock import RealClock
 from furlough.config import Settings, split_listen
 from furlough.context import Context, forget_context, save_context
 from furlough.core.enrolment import Enrolment
+from furlough.core.policy import EnterDefaults
 from furlough.engine.observer import Observer
 from furlough.engine.settling import Settler
 from furlough.engine.supervisor import Supervisor
+from furlough.engine.traffic import Traffic
 from furlough.engine.work import Pace, Work
 from furlough.errors import Conflict, Invalid
 from furlough.notify import Bus
@@ -66,7 +68,7 @@ async def compose(
     pace: Pace | None = None,
     settle_window_s: float = 35.0,
     observe_every_s: float = 5.0,
-    default_timeout_s: float = 0.0,
+    defaults: EnterDefaults | None = None,
     is_alone: bool = True,
     site: SiteProbes | None = None,
 ) -> Controller:
@@ -81,6 +83,7 @@ async def compose(
         observer=observer,
         settler=Settler(hypervisor, clock, settle_window_s),
         controller=await store.controller_id(),
+        traffic=Traffic(hypervisor, clock),
         pace=pace or Pace(),
     )
     # A name of this very start: a restarted process is not the one that died.
@@ -88,7 +91,7 @@ async def compose(
     if is_alone:
         await store.void_leases()
     await hypervisor.enrol(await store.enrolment())
-    service = Service(work, supervisor, default_timeout_s=default_timeout_s)
+    service = Service(work, supervisor, defaults=defaults)
     return Controller(work=work, service=service, supervisor=supervisor)
 
 
@@ -126,12 +129,12 @@ async def _serve(
             RealClock(),
             settle_window_s=settings.engine.settle_window_s,
             observe_every_s=settings.engine.observe_every_s,
-            default_timeout_s=settings.maintenance.timeout_s,
+            defaults=EnterDefaults(**asdict(settings.maintenance)),
             is_alone=simulate or not settings.server.database,
             site=Commands(settings.probes.storage, settings.probes.backup),
         )
         if settings.enrolment:
-            await controller.service.apply(enrolment_of(settings.enrolment))
+            await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
         app = create_app(controller.service, token)
         server = _Server(
             uvicorn.Config(

@@ -21,6 +21,7 @@ from typing import Protocol
 from furlough.core.admission import Standing, Terms
 from furlough.core.capacity import Reservation
 from furlough.core.drift import HostNote
+from furlough.core.encryption import ABLE, TlsMeans
 from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Vm
@@ -31,8 +32,8 @@ from furlough.core.operation import Operation
 from furlough.core.plan import Handover
 from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
+from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
-from furlough.planning.restore import Away
 
 # --- the hypervisor ----------------------------------------------------------------------------
 
@@ -58,7 +59,8 @@ class HostFacts:
 
     `has_guard`: whether furlough-host answers there. `marker`: the marker it holds, if any.
     `guard_trouble`: why its hook cannot be relied on; empty once it was seen to refuse, by this
-    daemon, since it started. `boot_id`: another one after every boot of the host.
+    daemon, since it started. `boot_id`: another one after every boot of the host. `tls`: what it
+    has for encrypting migrations.
     """
 
     host: HostName
@@ -78,6 +80,7 @@ class HostFacts:
     emulator_version: int = 0
     free_huge_pages: Mapping[int, int] = field(default_factory=dict)
     numa_nodes: frozenset[int] = frozenset()
+    tls: TlsMeans = ABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,10 @@ class Occupancy:
 @dataclass(frozen=True, kw_only=True)
 class MigrationOrder:
     """One live migration, with nothing left to choose. `carries_definition`: the VM is persistent,
-    so its definition goes along and leaves the source."""
+    so its definition goes along and leaves the source. `is_encrypted`: never in clear, even where
+    it fails for that. `speed_mib_s`: what it may send at first, 0 for no limit; `connections`: over
+    how many it sends, 0 for one as usual; `may_post_copy`: begin it so that it can go over to
+    post-copy; `resumes_post_copy`: it did, its link broke, and it is to go on."""
 
     vm: VmId
     source: HostName
@@ -120,6 +126,22 @@ class MigrationOrder:
     handover: Handover
     carries_definition: bool
     waives_storage_check: bool
+    operation: OperationId
+    epoch: int
+    is_encrypted: bool = False
+    speed_mib_s: int = 0
+    connections: int = 0
+    may_post_copy: bool = False
+    resumes_post_copy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdOrder:
+    """One VM that is off, and that is to be defined on another host as it is on this one."""
+
+    vm: VmId
+    source: HostName
+    target: HostName
     operation: OperationId
     epoch: int
 
@@ -142,13 +164,15 @@ class MigrationReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a migration is: memory only, in MiB and MiB/s."""
+    """How far a migration is: memory only, in MiB and MiB/s. `throttle_percent`: by how much the
+    hypervisor slows the VM's CPUs."""
 
     total_mib: int
     sent_mib: int
     remaining_mib: int
     rate_mib_s: float
     rounds: int
+    throttle_percent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,11 +225,39 @@ class Hypervisor(Protocol):
     async def migrate_live(self, order: MigrationOrder) -> MigrationReport:
         """Returns when the hypervisor calls it over. It goes on if this call is given up."""
 
+    async def check_cold(self, order: ColdOrder) -> None:
+        """`Refused` where what a VM keeps beside its definition could not be copied, whatever the
+        VM does now: asked before its guest is shut down for it. Changes nothing."""
+
+    async def copy_state(self, order: ColdOrder) -> Sequence[str]:
+        """Copy what a VM that is off keeps on its host beside its definition (UEFI variables, the
+        state of its TPM): whole or not at all, durable when it returns. Twice is harmless. Returns
+        what was copied, in words, with its checksum."""
+
+    async def copy_definition(self, order: ColdOrder) -> None:
+        """Define a VM on the target as it is defined on the source, where it stays defined. Twice
+        is harmless; it does not start anything, and sets no autostart."""
+
     async def progress(self, host: HostName, vm: VmId) -> Progress | None:
         """How far the migration out of this host is; None where there is none."""
 
     async def abort(self, host: HostName, vm: VmId) -> None:
-        """Ask for the end of a migration out of this host. It may win against us."""
+        """Ask for the end of a migration out of this host. It may win against us. `Refused` in
+        post-copy, where there is no way back."""
+
+    async def set_speed(self, host: HostName, vm: VmId, mib_s: int) -> None:
+        """What the migration out of this host may send from now on, 0 for no limit. `Refused`
+        unless memory is being copied: set earlier, it might not last."""
+
+    async def set_downtime_limit(self, host: HostName, vm: VmId, ms: int) -> None:
+        """How long the VM may pause at the end of the migration out of this host."""
+
+    async def start_post_copy(self, host: HostName, vm: VmId) -> None:
+        """Let the VM run on the target from now on, and fetch the rest of its memory there."""
+
+    async def until_stopped(self, host: HostName, vm: VmId) -> None:
+        """Returns when the CPUs of a VM stop on the host that it leaves. A hint: it may come late,
+        or never."""
 
     async def start(self, host: HostName, vm: VmId) -> None: ...
 

@@ -11,7 +11,7 @@ import pytest
 from furlough.client import Client
 from furlough.errors import Conflict
 from furlough.sim.faults import Odds
-from tests.api.running import Running, end, running
+from tests.api.running import Running, close_record, end, running
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def client(daemon: Running) -> Iterator[Client]:
 
 @pytest.fixture
 def everything_as_before(daemon: Running, client: Client) -> Iterator[None]:
-    """Each story leaves four available hosts behind."""
+    """Each story leaves four available hosts behind, and nobody on record to come home."""
     yield
     daemon.faults.odds = Odds()
     for name in ("h1", "h2", "h3", "h4"):
@@ -50,4 +50,5 @@ def everything_as_before(daemon: Running, client: Client) -> Iterator[None]:
             end(client, client.ask("exit", [host.name], {}).id)
         elif host.mode == "cordoned":
             end(client, client.ask("uncordon", [host.name], {}).id)
+        close_record(client, host.name)
     assert {host.mode.value for host in client.hosts()} == {"available"}

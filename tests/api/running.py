@@ -208,3 +208,9 @@ def running() -> Iterator[Running]:
 def end(client: Client, which: str) -> str:
     """How an operation ends."""
     return str([event.content for event in client.events(which)][-1]["state"])
+
+
+def close_record(client: Client, host: str) -> None:
+    """Nobody is on record to come home to this host."""
+    if client.record(host).vms:
+        end(client, client.close_record(host, {}).id)

@@ -12,8 +12,9 @@ import httpx2
 import pytest
 
 from furlough.api.app import LARGEST_BODY, create_app
+from furlough.client import Client
 from furlough.service import Service
-from tests.api.running import TOKEN, Running
+from tests.api.running import TOKEN, Running, close_record
 
 VM = "00000000-0000-4000-8000-00000000dead"
 JSON = {"Content-Type": "application/json"}
@@ -312,7 +313,8 @@ def test_a_name_stays_and_what_is_in_use_stays(http: httpx2.Client) -> None:
     check_problem(http.delete("/datastores/ssd"), 409, "datastore.in_use")
 
 
-def test_a_host_or_vm_in_the_wrong_state_is_409(http: httpx2.Client) -> None:
+def test_a_host_or_vm_in_the_wrong_state_is_409(http: httpx2.Client, client: Client) -> None:
+    close_record(client, "h1")
     before = http.get("/operations").json()
     running = http.get("/vms").json()[0]["uuid"]
     check_problem(http.post(f"/vms/{running}/start", json={}), 409, "vm.changed")

@@ -142,6 +142,27 @@ def test_what_makes_no_sense_is_said_so_and_changes_nothing(
     assert furlough("cluster", "show", "sim").out == before
 
 
+def test_defaults_of_entering_are_set_shown_and_taken_away(
+    furlough: Furlough, client: Client
+) -> None:
+    words = ("--automation", "manual", "--on-failure", "wait", "--timeout", "2h")
+    assert furlough("cluster", "set", "sim", *words).code == 0
+    assert furlough("cluster", "set", "sim", "--order", "memory").code == 0
+    known = client.cluster("sim").policy["maintenance"]
+    assert known == {
+        "automation": "manual",
+        "on_failure": "wait",
+        "timeout_s": 7200.0,
+        "order": "memory",
+    }
+    assert "automation=manual" in fact(furlough("cluster", "show", "sim").out, "maintenance")
+    unset = ("--unset", "automation", "--unset", "on_failure", "--unset", "order")
+    assert furlough("cluster", "set", "sim", *unset).code == 0
+    assert client.cluster("sim").policy["maintenance"] == {"timeout_s": 7200.0}
+    taken = furlough("cluster", "set", "sim", "--unset", "automation")
+    assert (taken.code, "timeout_s" in complaint(taken)) == (2, True)
+
+
 def test_a_reserve_that_is_none_is_a_mistake_of_usage(furlough: Furlough) -> None:
     result = furlough("cluster", "set", "sim", "--reserve", "much")
     assert (result.code, result.out) == (2, "")

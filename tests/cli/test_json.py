@@ -128,9 +128,10 @@ def test_entering_and_waiting_prints_the_operation_once_at_its_end(furlough: Fur
     check_operation(entered.json)
     assert (entered.json["state"], entered.code, entered.err) == ("succeeded", 0, "")
     checked = furlough("exit", "h2", "--check", "--json").json
-    assert [one["host"] for one in checked] == ["h2"]
-    assert {vm["action"] for vm in checked[0]["vms"]} == {"live"}
-    check_shape(checked[0]["plan"], PLAN)
+    assert (checked["hosts"], checked["verdict"], checked["findings"]) == (["h2"], "ok", [])
+    assert {vm["action"] for vm in checked["live_migrate_back"]} == {"live"}
+    assert (checked["power_on"], checked["cold_migrate_back"]) == ([], [])
+    check_shape(checked["plan"], PLAN)
     exited = furlough("exit", "h2", "--wait", "--json").json
     check_operation(exited)
     assert exited["state"] == "succeeded"

@@ -58,3 +58,14 @@ def test_plans_are_compared_as_one_would_say_it(furlough: Furlough, tmp_path: Pa
     assert (said.code, said.out) == (0, furlough("plan-diff", *map(str, paths)).out)
     assert "to h3" in said.out
     assert "There is no host 'diff'" in complaint(furlough("plan", "--", "diff"))
+
+
+def test_the_way_back_is_shown_when_asked_for(furlough: Furlough) -> None:
+    found = furlough("plan", "h1", "--restore", "--json").json
+    went = {one["vm_uuid"]: one["target"] for one in found["steps"] if one["method"] == "live"}
+    back = {one["vm_uuid"]: one for one in found["restore"]["steps"] if one["method"] == "live"}
+    assert went
+    assert {vm: one["source"] for vm, one in back.items()} == went
+    assert {one["target"] for one in back.values()} == {"h1"}
+    assert "The way back, as it would be right after:" in furlough("plan", "h1", "--restore").out
+    assert furlough("plan", "h1", "--json").json["restore"] is None

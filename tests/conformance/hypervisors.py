@@ -23,7 +23,7 @@ from furlough.core.enrolment import (
 )
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Agent, Cluster, Disk, DiskKind, Nic
-from furlough.core.looks import Look
+from furlough.core.looks import Look, Why
 from furlough.core.plan import Handover
 from furlough.errors import FurloughError
 from furlough.lab.blueprint import Options, VmPlan
@@ -39,7 +39,7 @@ from furlough.lab.domain_xml import (
 from furlough.lab.host import Host
 from furlough.lab.lab import Lab
 from furlough.lab.patience import unix_now
-from furlough.ports import Clock, Hypervisor, Marker, MigrationOrder
+from furlough.ports import Clock, ColdOrder, Hypervisor, Marker, MigrationOrder
 from furlough.sim.clock import VirtualClock, run_virtually
 from furlough.sim.cluster import SimCluster, SimHost, SimVm
 from furlough.sim.hypervisor import SimHypervisor
@@ -120,6 +120,14 @@ class Ground(ABC):
     def remove_hook(self, host: HostName) -> None:
         """Somebody has removed our hook from this host."""
 
+    @abstractmethod
+    def lay_down(self, state: str = "") -> None:
+        """`vm` is off; with a state, that is what its firmware has written."""
+
+    @abstractmethod
+    def state_on(self, host: HostName) -> str:
+        """What this host has of that; empty if nothing."""
+
     # --- what stories ask for --------------------------------------------------------------
 
     def order(
@@ -146,6 +154,16 @@ class Ground(ABC):
             epoch=self.epoch if epoch is None else epoch,
             controller=controller,
             admit=admit,
+        )
+
+    def cold_order(self, source: HostName = H1, target: HostName = H2) -> ColdOrder:
+        """`vm` from one host to the other, cold."""
+        return ColdOrder(
+            vm=self.vm,
+            source=source,
+            target=target,
+            operation=OperationId("op-1"),
+            epoch=self.epoch,
         )
 
     async def look(self, host: HostName, vm: VmId | None = None) -> Look:
@@ -253,6 +271,16 @@ class SimulatedGround(Ground):
 
     def remove_hook(self, host: HostName) -> None:
         self.cluster.hosts[host].has_hook = False
+
+    def lay_down(self, state: str = "") -> None:
+        self.cluster.stop(H1, self.vm, Why.SHUTDOWN)
+        copy = self.cluster.hosts[H1].copies[self.vm]
+        copy.vm = replace(copy.vm, has_nvram=bool(state))
+        if state:
+            self.cluster.hosts[H1].vm_state[self.vm] = state
+
+    def state_on(self, host: HostName) -> str:
+        return self.cluster.hosts[host].vm_state.get(self.vm, "")
 
 
 def tell_on_simulator(story: Story) -> None:
@@ -382,6 +410,25 @@ class LabGround(Ground):
         for path in _hooks(self.lab.host(host)):
             path.unlink()
 
+    def lay_down(self, state: str = "") -> None:
+        h1, plan = self.lab.host(H1), self._plan
+        h1.virsh("destroy", plan.name)
+        if state:
+            definition = (h1.directory / f"{plan.name}.xml").read_text()
+            variables = f"<loader readonly='yes' type='pflash'>/firmware</loader>{_NVRAM}"
+            path = h1.directory / "remade.xml"
+            path.write_text(definition.replace("<kernel>", f"{variables}<kernel>"))
+            h1.virsh("define", str(path))
+            self._variables(H1).parent.mkdir(parents=True, exist_ok=True)
+            self._variables(H1).write_text(state)
+
+    def state_on(self, host: HostName) -> str:
+        path = self._variables(host)
+        return path.read_text() if path.exists() else ""
+
+    def _variables(self, host: HostName) -> Path:
+        return self.lab.host(host).directory / "var-lib-libvirt/qemu/nvram/vars.fd"
+
 
 def teller_in(lab: Lab) -> Teller:
     """Tells stories in this lab, one after another; each begins as the first one did."""
@@ -430,6 +477,8 @@ def put_back(lab: Lab) -> None:
         host.restore_link()
         for path in (host.directory / "furlough-host").glob("*"):
             path.unlink()
+        for path in (host.directory / "var-lib-libvirt/qemu/nvram").glob("*"):
+            path.unlink()
     for vm in h2.vms("--all"):
         _erase(h2, vm)
     for plan in lab.blueprint.vms:
@@ -443,7 +492,9 @@ def put_back(lab: Lab) -> None:
             h1.virsh("start", plan.name)
 
 
+_NVRAM = "<nvram>/var/lib/libvirt/qemu/nvram/vars.fd</nvram>"
 _MARKS = (
+    "<nvram>",
     "cdrom",
     "org.qemu.guest_agent",
     "furlough_shutdown",
@@ -477,7 +528,7 @@ def _erase(host: Host, vm: str) -> None:
     if vm in host.vms():
         host.virsh("destroy", vm)
     if vm in host.vms("--all"):
-        host.virsh("undefine", vm, "--managed-save", "--snapshots-metadata")
+        host.virsh("undefine", vm, "--managed-save", "--snapshots-metadata", "--nvram")
 
 
 def _enrolment(lab: Lab) -> Enrolment:

@@ -18,7 +18,7 @@ from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Cluster
 from furlough.core.journal import Entry, fold
 from furlough.core.operation import Operation
-from furlough.planning.restore import Away
+from furlough.planning.record import Away
 from furlough.ports import Store
 
 _ALL = 1_000_000

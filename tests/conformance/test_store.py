@@ -52,6 +52,12 @@ from furlough.core.operation import Act, Evidence, Failure, Operation, Outcome
 from furlough.core.plan import Before, Handover, Method, PlannedStep, Unplaced, numbered
 from furlough.core.policy import CancelMode, ClusterPolicy, EnterOptions, Limits
 from furlough.core.states import HostMode, OperationState, Power, StepState
+from furlough.core.steering import (
+    OperationPaused,
+    OperationResumed,
+    StepOvertaken,
+    StepsApproved,
+)
 from furlough.errors import (
     Conflict,
     FurloughError,
@@ -61,7 +67,7 @@ from furlough.errors import (
     Stale,
     Unreachable,
 )
-from furlough.planning.restore import Away, is_closed_by
+from furlough.planning.record import Away, is_closed_by
 from furlough.ports import IdempotencyKey, Store
 from furlough.store import schema, tables
 from furlough.store.database import Database
@@ -1197,6 +1203,8 @@ def away(runner: Runner, number: int, home: HostName, left_on: HostName) -> Away
         operation=runner.operation.id,
         since=runner.operation.created_at,
         before=plain.before,
+        method=plain.method,
+        load=plain.load,
     )
 
 
@@ -1473,12 +1481,19 @@ async def _a_long_story(store: Store) -> None:
     await runner.write(replace(arrived, notes=("its clock jumped",)))
     await runner.write(OperationBlocked(code="host.silent", waiting_for="host c"))
     await runner.write(OperationUnblocked())
+    await runner.write(OperationPaused(by="ann"))
+    await runner.write(OperationResumed(by="ann"))
+    await runner.write(StepsApproved(plan_hash="0" * 64, steps=(4,), by="ann"))
     await runner.write(extension(runner, move(4, A, B)))
     for _ in range(2):
         await runner.start(3)
         await runner.fail(3, again=True)
     refused = Failure(code="target.refused", message="no such CPU", remedy="Add one.")
     await runner.write(StepFailed(step=4, failure=refused, target=D, counts=False))
+    gone = StepOvertaken(
+        step=4, why="somebody moved it", outcome=Outcome.CHANGED_BY_OTHERS, where=D
+    )
+    await runner.write(replace(gone, evidence=seen))
     await runner.write(OperationReleased())
     runner = Runner(store, (await store.claim("p2", 0.0))[0])
     runner = Runner(store, (await store.claim("p3", LONG_S))[0])
@@ -1486,7 +1501,10 @@ async def _a_long_story(store: Store) -> None:
     await runner.write(CANCEL)
     await runner.skip(5)
     await runner.end(OperationState.CANCELLED, BACK)
-    late = await begun(store, entering(D))
+    late = await begun(store, entering(D, move(1, D, B)))
+    await late.start(1)
+    await late.fail(1)
+    await late.write(StepOvertaken(step=1, why="moved by hand", outcome=Outcome.MOVED, where=B))
     await late.write(DeadlinePassed())
     await late.end(OperationState.FAILED, change(D, HostMode.ENTERING, HostMode.CORDONED))
 

@@ -25,7 +25,14 @@ from furlough.core.journal import (
     StepSucceeded,
 )
 from furlough.core.operation import Operation, Outcome, Step
-from furlough.core.plan import Method, OperationKind, PlannedStep
+from furlough.core.plan import (
+    Method,
+    OperationKind,
+    PlannedStep,
+    Unplaced,
+    WhyStays,
+    numbered,
+)
 from furlough.core.policy import CancelMode
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.planning.planner import LAST_WAVE
@@ -44,6 +51,7 @@ from tests.core.builders import (
     planned,
     repeatable,
     running,
+    vm_id,
 )
 
 ENTER, EXIT = OperationKind.ENTER, OperationKind.EXIT
@@ -72,6 +80,10 @@ def _move(
 ) -> Step:
     plan = planned(number, Method.LIVE, host, source=host)
     return a_step(plan, state, outcome=outcome, not_before=not_before)
+
+
+def _come_home(number: int) -> Step:
+    return replace(_move(number, SUCCEEDED, outcome=Outcome.MOVED), where=H1)
 
 
 def _proof(number: int, state: StepState = PENDING, host: HostName = H1) -> Step:
@@ -300,13 +312,13 @@ def test_an_exit_that_could_not_start_everybody_says_so_and_its_host_is_in_servi
     operation = an_operation(
         _guard(1, SUCCEEDED),
         _start(2, 2, FAILED, outcome=Outcome.STAYED),
-        _start(3, 3, SUCCEEDED, outcome=Outcome.STARTED),
+        replace(_start(3, 3, SUCCEEDED, outcome=Outcome.STARTED), where=H1),
         _lowering(4, SUCCEEDED),
         kind=EXIT,
     )
     ending = _ending(operation)
     assert (ending.state, ending.code) == (OperationState.FAILED, "restore_incomplete")
-    assert ending.message == "VMs: 1 started, 1 stayed."
+    assert ending.message == "VMs: 1 started, 1 stayed. Not home: vm2 (It did not work)."
     assert ending.modes == {H1: HostMode.AVAILABLE}
 
 
@@ -494,7 +506,7 @@ def test_of_two_hosts_the_one_that_got_there_stays_in_maintenance_and_the_other_
 def test_an_exit_that_came_through_puts_its_host_back_into_service() -> None:
     operation = an_operation(
         _guard(1, SUCCEEDED),
-        _move(2, SUCCEEDED, outcome=Outcome.MOVED),
+        _come_home(2),
         _lowering(3, SUCCEEDED),
         kind=EXIT,
     )
@@ -775,6 +787,9 @@ class _Play:
             extension = PlanExtended(steps=todo.extend, roster=(), why="closing")
             self._record(*skips, *([extension] if todo.extend else []))
             return True
+        if todo.put_back:
+            self._record(PlanExtended(steps=self._way_back(), roster=(), why="put back"))
+            return True
         for step in todo.start:
             self._check_start(step)
             self._record(StepStarted(step=step.number, target=step.next_target, epoch=1))
@@ -786,6 +801,25 @@ class _Play:
             assert todo.wake_at > self.now, "it would ask again at once, for ever"
             self.now = todo.wake_at
         return True
+
+    def _way_back(self) -> tuple[PlannedStep, ...]:
+        """As the planner makes it: who has left comes home, behind an admission that ends."""
+        steps: list[PlannedStep] = []
+        for host in self.operation.hosts:
+            if self.modes[host] is not HostMode.ENTERING:
+                continue
+            moved = [
+                step
+                for step in self.operation.steps
+                if step.outcome is Outcome.MOVED and step.planned.host == host
+            ]
+            guard = planned(1, Method.RAISE_GUARD, host, wave=CLOSING_WAVE)
+            homes = [
+                planned(1, Method.LIVE, host, vm=one.planned.vm, source=H2, targets=[host], wave=11)
+                for one in moved
+            ]
+            steps += [guard, *homes, replace(guard, wave=CLOSING_WAVE + LAST_WAVE)]
+        return numbered(tuple(steps), first=len(self.operation.steps) + 1)
 
     def cancel(self, mode: CancelMode) -> None:
         self._record(CancelRequested(mode=mode, by="ann"))
@@ -922,3 +956,72 @@ def test_the_ending_of_a_blocked_operation_is_one_that_the_journal_takes() -> No
     )
     ending = _ending(operation, {H1: HostMode.MAINTENANCE})
     assert after(operation, OperationEnded(state=ending.state)).is_final
+
+
+# --- steps that come after others --------------------------------------------------------------
+
+
+def _later(number: int, *after: int, state: StepState = PENDING, host: HostName = H2) -> Step:
+    step = _move(number, state, host)
+    return replace(step, planned=replace(step.planned, after=after))
+
+
+@pytest.mark.parametrize("state", [PENDING, STARTED])
+def test_a_step_waits_for_those_it_comes_after_also_for_those_of_other_hosts(
+    state: StepState,
+) -> None:
+    operation = an_operation(
+        _move(1, state, H1), _later(2, 1), hosts=[H1, H2], kind=OperationKind.RESTORE
+    )
+    todo = agenda(operation, {}, NOW)
+    assert [step.number for step in todo.start] == ([1] if state is PENDING else [])
+    assert todo.skip == ()
+
+
+def test_once_all_that_it_comes_after_have_come_through_it_may_start() -> None:
+    operation = an_operation(
+        _move(1, SUCCEEDED, H1),
+        _move(2, SUCCEEDED, H2),
+        _later(3, 1, 2),
+        hosts=[H1, H2],
+        kind=OperationKind.RESTORE,
+    )
+    assert [step.number for step in agenda(operation, {}, NOW).start] == [3]
+
+
+@pytest.mark.parametrize("state", [FAILED, SKIPPED])
+def test_a_step_after_one_that_did_not_come_through_is_skipped_once(state: StepState) -> None:
+    """Also where another step of its host has failed for which it would be skipped as well."""
+    operation = an_operation(
+        _move(1, state, H1),
+        _guard(2, FAILED, H2),
+        _later(3, 1),
+        hosts=[H1, H2],
+        kind=OperationKind.RESTORE,
+    )
+    ((step, why),) = agenda(operation, {}, NOW).skip
+    assert (step.number, why) == (3, "step op-7.1 (VM vm1) did not come through")
+
+
+def test_a_restore_is_incomplete_where_somebody_who_was_meant_to_come_is_not_home() -> None:
+    kind = OperationKind.RESTORE
+    ending = _ending(an_operation(_come_home(1), kind=kind))
+    assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "VMs: 1 moved.")
+    ending = _ending(an_operation(_come_home(1), _move(2, FAILED), kind=kind))
+    assert (ending.state, ending.code) == (OperationState.FAILED, "restore_incomplete")
+    assert ending.modes == {}, "it stays in service"
+
+
+def test_a_step_that_failed_before_another_one_brought_its_vm_home_spoils_nothing() -> None:
+    late = replace(_come_home(2), planned=replace(_come_home(2).planned, vm=vm_id(1)))
+    ending = _ending(an_operation(_move(1, FAILED), late, kind=OperationKind.RESTORE))
+    assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "VMs: 1 moved.")
+
+
+def test_a_record_is_closed_at_once_and_its_host_stays_as_it_is() -> None:
+    closing = an_operation(kind=OperationKind.CLOSE_RECORD)
+    left = Unplaced(vm=vm_id(1), vm_name="vm1", reasons={H1: ("closed",)}, why=WhyStays.LET_GO)
+    closing = replace(closing, plan=replace(closing.plan, unplaced=(left,)))
+    ending = _ending(closing, {H1: HostMode.MAINTENANCE})
+    assert (ending.state, ending.message) == (OperationState.SUCCEEDED, "Off the record: vm1.")
+    assert ending.modes == {}

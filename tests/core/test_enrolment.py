@@ -15,6 +15,7 @@ from furlough.core.enrolment import (
     Enrolment,
     Program,
     bmc_of,
+    certified_name,
     check_address,
     check_datastore,
     check_host,
@@ -359,3 +360,20 @@ def test_the_root_directory_is_no_datastore_however_it_is_spelt(path: str) -> No
 
 def test_a_file_outside_the_directory_is_not_held_however_it_is_spelt() -> None:
     assert not DIRECTORY.holds(path="/srv/images/../../etc/shadow")
+
+
+# --- certificates ----------------------------------------------------------------------------
+
+
+def test_the_name_in_a_certificate_is_the_enrolled_one_or_that_which_memory_is_sent_to() -> None:
+    assert certified_name(HOST) == H1
+    assert certified_name(replace(HOST, address="h1.example.org")) == "h1.example.org"
+    away = replace(HOST, address="h1.example.org", migration_address="192.168.7.1")
+    assert certified_name(away) == H1
+    assert certified_name(replace(away, tls_name="mig1.example.org")) == "mig1.example.org"
+
+
+def test_a_name_in_a_certificate_is_looked_at_like_an_address() -> None:
+    assert check_host(replace(HOST, tls_name="mig1.example.org")).tls_name == "mig1.example.org"
+    with pytest.raises(Invalid, match="the certificate of host h1"):
+        check_host(replace(HOST, tls_name="h1/system?no_verify=1"))

@@ -29,14 +29,26 @@ def test_one_that_is_alone_has_the_link_for_itself() -> None:
     assert course == Course(start_s=0, end_s=10.75, pause_s=0, sent_mib=1000)
 
 
-def test_two_that_leave_together_get_half_the_link_each() -> None:
+def test_of_two_that_leave_together_the_first_has_the_link_and_the_other_a_trickle() -> None:
     both = _forecast([PLAIN, replace(PLAIN, target=H3)])
-    assert [one.end_s for one in both] == pytest.approx([20, 20])
+    assert [one.end_s for one in both] == pytest.approx([10, 19.9])
 
 
 def test_when_one_is_through_the_other_gets_the_whole_link() -> None:
     short, long = _forecast([replace(PLAIN, memory_mib=500), PLAIN])
-    assert [short.end_s, long.end_s] == pytest.approx([10, 15])
+    assert [short.end_s, long.end_s] == pytest.approx([5, 14.95])
+
+
+def test_what_the_first_does_not_take_of_a_link_is_the_seconds() -> None:
+    """One stream moves half of what the link carries."""
+    one = replace(PLAIN, stream_mib_s=50.0)
+    assert [course.end_s for course in _forecast([one, one])] == pytest.approx([20, 20])
+
+
+def test_who_waits_at_a_trickle_has_not_been_copied_and_so_not_been_written_again() -> None:
+    """Its second round is what was written in the ten seconds in which it was copied."""
+    _, shadow = _forecast([PLAIN, replace(PLAIN, dirty_mib_s=10.0, working_set_mib=500)])
+    assert shadow.sent_mib == pytest.approx(1000 + 99 + 9.9, abs=1)
 
 
 def test_who_is_set_up_takes_nothing_from_the_link() -> None:
@@ -59,7 +71,7 @@ def test_slots_are_counted_at_both_ends_and_in_the_cluster() -> None:
 
 def test_who_finds_no_slot_lets_those_behind_go_first_that_do() -> None:
     courses = _forecast([PLAIN, PLAIN, replace(PLAIN, target=H3)], per_target=1)
-    assert [one.start_s for one in courses] == pytest.approx([0, 20, 0])
+    assert [one.start_s for one in courses] == pytest.approx([0, 10, 0])
 
 
 def test_a_guest_that_writes_is_sent_again_until_the_rest_fits_the_pause() -> None:
@@ -138,4 +150,11 @@ def test_all_come_through_and_no_link_carries_more_than_it_can(
             for move, one in zip(moves, courses, strict=True)
             if move.source == host
         )
-        assert out <= 100.0 * end_s + 0.01
+        # Whoever waits has a trickle besides.
+        assert out <= (100.0 + len(moves)) * end_s + 0.01
+
+
+def test_who_comes_after_others_begins_once_they_are_over() -> None:
+    """Though links and slots are free."""
+    courses = _forecast([PLAIN, replace(PLAIN, source=H2, target=H3, after=(0,))])
+    assert [one.start_s for one in courses] == pytest.approx([0, 10])

@@ -118,7 +118,7 @@ _STATES: dict[str, dict[str, OperationState | None]] = {
     "paused": {
         "claimed": OperationState.PAUSED,
         "released": OperationState.PAUSED,
-        "blocked": _REFUSED,
+        "blocked": OperationState.PAUSED,
         "unblocked": OperationState.PAUSED,
         "cancel": OperationState.CANCELLING,
         "late": OperationState.CANCELLING,

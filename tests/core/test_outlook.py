@@ -96,14 +96,19 @@ def test_memory_that_was_never_sent_is_not_among_the_bytes_done(state: StepState
 
 
 @pytest.mark.parametrize(
-    "state", [OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED]
+    ("state", "percent"),
+    [
+        (OperationState.SUCCEEDED, 100),
+        (OperationState.FAILED, 50),
+        (OperationState.CANCELLED, 50),
+    ],
 )
-def test_only_an_operation_that_is_over_is_a_hundred_percent_and_has_no_time_left(
-    state: OperationState,
+def test_only_an_operation_that_succeeded_is_a_hundred_percent_and_none_that_is_over_has_time_left(
+    state: OperationState, percent: int
 ) -> None:
     over = replace(_moving(StepState.SUCCEEDED, StepState.SKIPPED), state=state)
     told = outlook(over, {}, later(5))
-    assert (told.percent, told.eta) == (100, None)
+    assert (told.percent, told.eta) == (percent, None)
     assert outlook(_moving(StepState.SUCCEEDED), {}, later(5)).percent == 99
 
 

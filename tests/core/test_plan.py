@@ -14,6 +14,8 @@ from furlough.core.plan import (
     OperationKind,
     Plan,
     PlannedStep,
+    Unplaced,
+    WhyStays,
     numbered,
 )
 from tests.core.builders import H1, H2, H3, a_plan, planned, vm_id
@@ -103,3 +105,14 @@ def test_steps_are_numbered_in_their_order_from_wherever_is_asked() -> None:
     steps = (planned(0, Method.RAISE_GUARD), planned(0, Method.CONFIRM_EMPTY))
     assert [step.number for step in numbered(steps)] == [1, 2]
     assert [step.number for step in numbered(steps, first=8)] == [8, 9]
+
+
+def test_steps_that_come_after_others_still_do_when_they_are_numbered_anew() -> None:
+    second = replace(planned(2), after=(7,))
+    first, moved = numbered((planned(7), second), first=4)
+    assert (first.number, moved.number, moved.after) == (4, 5, (4,))
+
+
+def test_the_reasons_of_a_vm_that_stays_make_one_sentence_each_once() -> None:
+    left = Unplaced(vm=vm_id(1), vm_name="vm1", reasons={H1: ("a", "b"), H2: ("b",)})
+    assert (left.words, left.why) == ("a; b", WhyStays.HINDERED)

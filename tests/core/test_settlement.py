@@ -662,8 +662,54 @@ def test_nothing_is_done_to_either_copy_after_post_copy_has_failed() -> None:
     for (source, target, _), ruling in _rulings():
         if Why.POSTCOPY_FAILED in (source.why, target.why):
             assert ruling.act is None
-            waiting = {Conclusion.ASK, Conclusion.FOLLOW, Conclusion.WAIT}
+            waiting = {Conclusion.ASK, Conclusion.WAIT}
             assert ruling.conclusion in waiting
+
+
+_OVER = Trail(call=Call.UNKNOWN, handover=Handover.NORMAL, acts=frozenset({Act.START_POST_COPY}))
+
+
+def test_a_post_copy_that_we_began_goes_on_once_both_sides_answer() -> None:
+    """Whether libvirt still shows a job or not."""
+    for job in (Job.NONE, Job.OUTGOING):
+        source = _source(PAUSED, Why.POSTCOPY_FAILED, job)
+        ruling = rule(source, _target(RUNNING, Why.POSTCOPY_FAILED), _OVER)
+        assert (ruling.act, ruling.patience) == (Act.RECOVER_POST_COPY, Patience.TWICE)
+        assert ruling.code == "migration.postcopy_failed"
+        assert rule(source, _target(SILENT), _OVER).conclusion is Conclusion.WAIT
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ((PAUSED, Why.POSTCOPY_FAILED), (ABSENT, Why.UNKNOWN)),
+        ((SHUT_OFF, Why.UNKNOWN), (RUNNING, Why.POSTCOPY_FAILED)),
+    ],
+)
+def test_f042_where_one_side_is_gone_nothing_goes_on_and_a_person_is_asked(
+    source: tuple[Presence, Why], target: tuple[Presence, Why]
+) -> None:
+    ruling = rule(_source(*source), _target(*target), _OVER)
+    assert (ruling.conclusion, ruling.act) == (Conclusion.ASK, None)
+    assert "has lost its part" in ruling.meaning
+
+
+@pytest.mark.parametrize("target", [ABSENT, SHUT_OFF, PAUSED, RUNNING])
+@pytest.mark.parametrize("why", [Why.MIGRATION, Why.API_ERROR])
+def test_after_post_copy_began_no_paused_source_is_resumed_removed_or_taken_for_stale(
+    why: Why, target: Presence
+) -> None:
+    """A daemon that was started again may have forgotten why the source is paused."""
+    ruling = rule(_source(PAUSED, why), _target(target), _OVER)
+    assert (ruling.conclusion, ruling.act) == (Conclusion.ASK, None)
+
+
+def test_a_source_that_we_paused_at_the_last_moment_is_resumed_where_it_stayed() -> None:
+    """The migration had failed just before, so libvirt shows a VM that somebody paused."""
+    paused = Trail(call=Call.REFUSED, handover=Handover.NORMAL, acts=frozenset({Act.PAUSE_SOURCE}))
+    assert rule(_source(PAUSED, Why.USER), _target(ABSENT), paused).act is Act.RESUME_SOURCE
+    theirs = replace(paused, was_paused=True)
+    assert rule(_source(PAUSED, Why.USER), _target(ABSENT), theirs).act is None
 
 
 def test_moved_is_concluded_only_when_the_target_has_the_vm_and_the_source_has_nothing() -> None:

@@ -45,6 +45,7 @@ _OPERATION = {
     "paused -> running",
     "paused -> cancelling",
     "blocked -> running",
+    "blocked -> paused",
     "blocked -> cancelling",
     "blocked -> succeeded",
     "blocked -> failed",

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from furlough.core.enrolment import EnrolledHost, Transport
 from furlough.core.ids import ClusterName, HostName
-from furlough.drivers.libvirt.addresses import control_uri, migration_uri, peer_uri
+from furlough.drivers.libvirt.addresses import (
+    certificate_name,
+    control_uri,
+    migration_uri,
+    peer_uri,
+)
 from furlough.errors import Invalid
 
 HOST = EnrolledHost(name=HostName("h1"), cluster=ClusterName("c1"), address="10.0.0.1")
@@ -55,6 +60,23 @@ def test_memory_goes_to_the_migration_address_where_there_is_one() -> None:
     assert migration_uri(HOST) == "tcp://10.0.0.1"
     assert migration_uri(replace(HOST, migration_address="192.168.7.1")) == "tcp://192.168.7.1"
     assert migration_uri(replace(HOST, migration_address="2001:db8::9")) == "tcp://[2001:db8::9]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "h1"),
+        ({"migration_address": "2001:db8::9"}, "h1"),
+        ({"address": "h1.example.org"}, "h1.example.org"),
+        ({"migration_address": "h1-mig.example.org"}, "h1-mig.example.org"),
+        ({"migration_address": "192.168.7.1", "tls_name": "mig1"}, "mig1"),
+        ({"tls_name": "10.0.0.1"}, "10.0.0.1"),
+    ],
+)
+def test_a_certificate_bears_the_name_that_is_enrolled_or_that_memory_is_sent_to(
+    changes: dict[str, str], name: str
+) -> None:
+    assert certificate_name(replace(HOST, **changes)) == name  # type: ignore[arg-type]
 
 
 HOSTILE = (

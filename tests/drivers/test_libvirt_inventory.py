@@ -94,6 +94,30 @@ def test_a_saved_vm_is_off_and_keeps_its_memory_until_it_starts(handle: Any) -> 
     assert not run_virtually(look()).has_managed_save
 
 
+def test_a_trial_of_the_hook_is_no_vm_to_plan_for_but_keeps_a_host_from_being_empty(
+    handle: Any,
+) -> None:
+    handle.createXML(bare_vm("furlough-probe-0a1b2c3d", mib=16))
+    assert only_vm(handle).name == "test"
+    active, _under_way = inventory.read_active(handle, H1, ())
+    assert {vm.name for vm in active} == {"test", "furlough-probe-0a1b2c3d"}
+
+
+def test_a_name_like_that_of_a_trial_hides_nobody(handle: Any) -> None:
+    handle.createXML(bare_vm("furlough-probe-large", mib=32))
+    handle.defineXML(bare_vm("furlough-probe-kept", mib=16))
+    found = {vm.name for vm in inventory.read_vms(handle, H1, ())}
+    assert found == {"test", "furlough-probe-large", "furlough-probe-kept"}
+
+
+def bare_vm(name: str, *, mib: int) -> str:
+    """As furlough-host makes them."""
+    return (
+        f"<domain type='test'><name>{name}</name><memory unit='MiB'>{mib}</memory>"
+        "<vcpu>1</vcpu><os><type>hvm</type></os></domain>"
+    )
+
+
 def test_a_vm_that_cannot_be_read_is_there_all_the_same_and_hides_nobody(handle: Any) -> None:
     class Unreadable:
         """libvirt's answers, but one XML has nothing in it that we know."""

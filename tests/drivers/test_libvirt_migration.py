@@ -9,6 +9,7 @@ import pytest
 
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.plan import Handover
+from furlough.errors import Refused
 from furlough.ports import MigrationOrder, MigrationReport, Progress
 from tests.drivers.binding import needing_libvirt
 
@@ -90,14 +91,94 @@ class Asked:
             raise error
 
 
-TO = ("qemu+tls://h2/system", "tcp://192.168.7.2")
+TO = ("qemu+tls://h2/system", "tcp://192.168.7.2", "h2.example.org")
 
 
 def test_the_vm_is_named_by_its_uuid_and_the_memory_is_told_where_to_go() -> None:
     asked = Asked()
     assert migration.migrate(asked, ORDER, *TO) == ()
     assert asked.looked_up == [ORDER.vm]
-    assert asked.calls == [(TO[0], {"migrate_uri": TO[1]}, migration.flags_of(ORDER))]
+    parameters = {"migrate_uri": TO[1], "bandwidth": 8796093022207}
+    assert asked.calls == [(TO[0], parameters, migration.flags_of(ORDER))]
+
+
+def test_no_limit_is_always_said_and_a_limit_as_it_was_ordered() -> None:
+    """What somebody has set for the VM before would hold otherwise."""
+    assert migration.parameters_of(ORDER, TO[1])["bandwidth"] == 8796093022207
+    assert migration.parameters_of(replace(ORDER, speed_mib_s=1), TO[1])["bandwidth"] == 1
+
+
+def test_several_connections_are_told_by_flag_and_number() -> None:
+    order = replace(ORDER, connections=4)
+    assert "PARALLEL" in names_of(migration.flags_of(order))
+    assert migration.parameters_of(order, TO[1])["parallel.connections"] == 4
+    assert "parallel.connections" not in migration.parameters_of(ORDER, TO[1])
+
+
+def test_post_copy_is_prepared_and_resumed_only_where_that_was_ordered() -> None:
+    may = replace(ORDER, may_post_copy=True)
+    assert names_of(migration.flags_of(may) ^ migration.flags_of(ORDER)) == {"POSTCOPY"}
+    again = replace(may, resumes_post_copy=True)
+    assert names_of(migration.flags_of(again) ^ migration.flags_of(may)) == {"POSTCOPY_RESUME"}
+
+
+@dataclass
+class Copying:
+    """A VM, as far as the speed of its migration is concerned."""
+
+    stats: dict[str, Any]
+    speeds: list[int] = field(default_factory=list)
+
+    def jobStats(self) -> dict[str, Any]:  # noqa: N802
+        return self.stats
+
+    def migrateSetMaxSpeed(self, mib_s: int) -> None:  # noqa: N802
+        self.speeds.append(mib_s)
+
+
+def test_a_speed_is_set_once_memory_is_copied_and_refused_before() -> None:
+    """Earlier, libvirt would set what the migration began with after us."""
+    out = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    begun = Copying({"operation": out})
+    with pytest.raises(Refused):
+        migration.set_speed(begun, 5)
+    assert begun.speeds == []
+    copying = Copying({"operation": out, libvirt.VIR_DOMAIN_JOB_MEMORY_TOTAL: 2**27})
+    migration.set_speed(copying, 5)
+    migration.set_speed(copying, 0)
+    assert copying.speeds == [5, 8796093022207]
+
+
+def test_an_encrypted_migration_names_whom_its_target_has_to_be() -> None:
+    asked = Asked()
+    order = replace(ORDER, is_encrypted=True)
+    migration.migrate(asked, order, *TO)
+    ((_uri, parameters, flags),) = asked.calls
+    assert parameters == {
+        "migrate_uri": TO[1],
+        "bandwidth": 8796093022207,
+        "tls.destination": "h2.example.org",
+    }
+    assert names_of(flags) == ALWAYS | DEFINITION | {"TLS"}
+
+
+def test_what_was_to_be_encrypted_is_never_tried_in_clear() -> None:
+    asked = Asked(refusals=[libvirt.VIR_ERR_MIGRATE_UNSAFE])
+    order = replace(ORDER, is_encrypted=True, waives_storage_check=True)
+    migration.migrate(asked, order, *TO)
+    assert ["TLS" in names_of(flags) for _uri, _parameters, flags in asked.calls] == [True, True]
+
+
+def test_the_advice_about_certificates_goes_with_failures_of_encrypted_migrations_alone() -> None:
+    certificates = needing_libvirt("furlough.drivers.libvirt.certificates")
+    failed = Refused("hypervisor.failed", "migration: the stream broke.")
+    encrypted = replace(ORDER, is_encrypted=True)
+    advised = certificates.advised(failed, encrypted, "h2.example.org")
+    assert advised.message.startswith("migration: the stream broke. (The migration was encrypted")
+    assert "h2.example.org (furlough host set h2 --tls-name)" in advised.remedy
+    assert certificates.advised(failed, ORDER, "h2") is failed
+    busy = Refused("hypervisor.busy", "migration: another job.")
+    assert certificates.advised(busy, encrypted, "h2") is busy
 
 
 def test_libvirts_storage_check_is_waived_only_after_it_has_said_no_and_that_is_noted() -> None:

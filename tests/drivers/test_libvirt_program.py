@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from furlough.clock import RealClock
+from furlough.core.encryption import TlsMeans
 from furlough.core.enrolment import EnrolledHost, Program, Transport
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.probe import Reach
@@ -170,3 +171,10 @@ def test_parts_that_failed_are_troubles_and_not_good_news() -> None:
     parts = {"repairs": None, "open_ports": None, "troubles": ["repairs: no"]}
     probe = probed(Told(json.loads(json.dumps(found(way(), way(), **parts)))))
     assert (probe.repairs, probe.open_ports, probe.troubles) == ((), (), ("repairs: no",))
+
+
+def test_what_is_not_known_of_certificates_counts_as_missing() -> None:
+    assert "does not answer" in program.tls_means_of(None).trouble
+    assert "too old" in program.tls_means_of({"hostname": "h1"}).trouble
+    told = {"migration_tls": {"trouble": "", "authorities": ["ab", "cd"]}}
+    assert program.tls_means_of(told) == TlsMeans(authorities=frozenset({"ab", "cd"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +40,18 @@ async def test_a_check_measures_who_writes_how_much(stage: Stage) -> None:
     assert busy.working_set_mib == pytest.approx(80, abs=3)
     assert (idle.dirty_mib_s, idle.working_set_mib) == (0, None)
     assert elsewhere.dirty_mib_s is None
+
+
+@story()
+async def test_who_checks_at_the_same_time_plans_with_the_same_rates(stage: Stage) -> None:
+    stage.add_vm(1, 1, dirty_mib_s=40, working_set_mib=80)
+    await stage.start_controller()
+    await stage.clock.sleep(1)
+    plans = await asyncio.gather(
+        *(stage.service.plan([H1], EnterOptions()) for _ in range(2)),
+    )
+    assert [plan.steps[1].duration_s for plan in plans] == [plans[0].steps[1].duration_s] * 2
+    assert all("how much 1 VM(s) write" in " ".join(plan.eta_reasons) for plan in plans)
 
 
 @story()

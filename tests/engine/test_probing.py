@@ -11,6 +11,7 @@ from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Cluster, Vm
 from furlough.core.policy import EnterOptions
 from furlough.core.probe import Probe
+from furlough.core.states import Power
 from furlough.core.vm_policy import OnMaintenance
 from furlough.engine.probing import Probing
 from furlough.errors import FurloughError, Refused, Unreachable
@@ -152,7 +153,7 @@ async def test_what_a_cluster_says_of_its_vms_holds_for_those_that_say_nothing(
     changed = Cluster(
         name=cluster.name, policy=cluster.policy, vm_defaults=(("on_maintenance", "leave"),)
     )
-    await stage.service.apply(Enrolment(clusters=[changed]))
+    await stage.service.enrolling.apply(Enrolment(clusters=[changed]))
     policy = (await stage.service.inventory()).vm(vm_id(1)).policy
     assert policy.on_maintenance is OnMaintenance.LEAVE
     assert [one.subject for one in _of(await _report(stage), "vm.leave")] == [f"vm1 ({vm_id(1)})"]
@@ -169,3 +170,30 @@ async def test_words_that_make_no_sense_are_told_and_the_rest_counts(stage: Stag
     assert (seen.policy.ha, seen.policy.on_maintenance) == (True, OnMaintenance.LIVE)
     (found,) = _of(await _report(stage), "vm.policy")
     assert "on_maintenance cannot be 'dance'" in found.message
+
+
+@story()
+async def test_before_an_exit_only_the_home_is_asked_whether_it_would_take_its_vms_back(
+    stage: Stage,
+) -> None:
+    """And only home and the hosts where they are are probed, in a cluster of four."""
+    asked = _Asked()
+    hosts = [a_host(HostName(f"h{number}")) for number in range(1, 5)]
+    vms = [a_vm(1, host=H2), a_vm(2, host=H3), a_vm(3, host=H3, power=Power.SHUT_OFF)]
+    inventory = an_inventory([*vms, a_vm(9, host=H3)], hosts=hosts)
+    probing = _probing(stage, asked)
+    await probing.survey_return(inventory, [H1], vms)
+    assert asked.judged == {H1: [vm_id(1), vm_id(2)]}
+    assert asked.reached == {H1: [H2, H3], H2: [H1], H3: [H1]}
+    assert probing.misfits() == {(H1, vm_id(1)): "no avx512f"}
+
+
+@story()
+async def test_a_home_that_cannot_be_asked_is_told_and_stops_nothing(stage: Stage) -> None:
+    asked = _Asked(unwilling=Unreachable("host.silent", "no answer"))
+    inventory = an_inventory([a_vm(1, host=H2)], hosts=[a_host(H1), a_host(H2)])
+    probing = _probing(stage, asked)
+    await probing.survey_return(inventory, [H1], inventory.vms)
+    probe = probing.probe_of(H1)
+    assert probe is not None
+    assert "its hypervisor was not asked: no answer" in probe.troubles

@@ -107,7 +107,7 @@ async def test_the_medium_comes_back_after_the_vm_and_before_the_host_is_in_serv
     await open_with_media(stage)
     await ejected(stage)
     await entered(stage)
-    plan, _ = await stage.service.exit_check([H1], ExitOptions())
+    plan = (await stage.service.exit_check([H1], ExitOptions())).plan
     order = [step.method for step in sorted(plan.steps, key=lambda step: step.wave)]
     assert order.index(Method.LIVE) < order.index(Method.INSERT) < order.index(Method.LOWER_GUARD)
 

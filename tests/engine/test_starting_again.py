@@ -16,7 +16,7 @@ from furlough.core.policy import (
 )
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Refused
-from furlough.planning.restore import Homecoming
+from furlough.planning.homecoming import Homecoming
 from furlough.scenario.stage import REQUEST, Setting, Stage, vm_id
 from tests.engine.stopping import DEVICE, MAY_STOP, at_home, tie
 from tests.engine.stories import (
@@ -52,11 +52,14 @@ async def test_the_exit_check_says_who_is_started_and_who_is_not(stage: Stage) -
         (RestoreMode.MOVED, Homecoming.STAYS),
         (RestoreMode.NONE, Homecoming.STAYS),
     ):
-        _, (one,) = await stage.service.exit_check([H1], ExitOptions(restore=mode))
+        (one,) = (await stage.service.exit_check([H1], ExitOptions(restore=mode))).returns
         assert one.homecoming is homecoming
     final = await exited(stage, restore=RestoreMode.MOVED)
     assert final.state is SUCCEEDED
     assert hosts_running(stage, 1) == []
+    assert len(await stage.store.away()) == 1
+    assert (await exited(stage)).state is SUCCEEDED
+    assert hosts_running(stage, 1) == [H1]
     assert await stage.store.away() == []
 
 
@@ -65,8 +68,8 @@ async def test_f108_a_vm_whose_definition_was_changed_starts_as_it_is_now(stage:
     await _in_maintenance(stage)
     copy = at_home(stage, 1)
     copy.vm = replace(copy.vm, memory_mib=8192)
-    _, (one,) = await stage.service.exit_check([H1], ExitOptions())
-    assert "starts as it is now" in one.reason
+    (one,) = (await stage.service.exit_check([H1], ExitOptions())).returns
+    assert "comes back as it is now" in one.reason
     assert (await exited(stage)).state is SUCCEEDED
     assert hosts_running(stage, 1) == [H1]
 

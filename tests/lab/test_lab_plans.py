@@ -196,9 +196,16 @@ def test_a_directory_is_a_datastore_with_a_path() -> None:
 
 
 def test_keepalive_reaches_libvirt_only_when_asked_for() -> None:
-    assert "keepalive" not in configuration.qemu(None)
-    text = configuration.qemu(Keepalive(interval_s=1, count=3))
+    assert "keepalive" not in configuration.qemu(None, has_certificates=False)
+    keepalive = Keepalive(interval_s=1, count=3)
+    text = configuration.qemu(keepalive, has_certificates=False)
     assert "keepalive_interval = 1\nkeepalive_count = 3\n" in text
+
+
+def test_a_host_with_certificates_takes_migrations_only_from_those_who_have_one() -> None:
+    text = configuration.qemu(None, has_certificates=True)
+    assert 'migrate_tls_x509_cert_dir = "/etc/pki/qemu"\nmigrate_tls_x509_verify = 1\n' in text
+    assert "tls" not in configuration.qemu(None, has_certificates=False)
 
 
 def test_only_root_may_build_a_lab() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from furlough.core.encryption import MigrationTls, TlsMeans
 from furlough.core.inventory import HOST_PASSTHROUGH, Disk, DiskKind, Host, Vm
 from furlough.core.probe import Reach
 from furlough.core.states import HostMode, Power
@@ -142,6 +143,8 @@ def test_all_obstacles_are_told_and_not_only_the_first() -> None:
         machines=frozenset({"pc-q35-7.2"}),
         numa_nodes=frozenset({0}),
         probe=a_probe(peers={H1: Reach(because="timed out")}),
+        migration_tls=MigrationTls.REQUIRED,
+        tls=TlsMeans(trouble="it has none"),
     )
     against = _against(older, vm, None, namesake)
     of_others = {Cause.ROOM, Cause.STATE, Cause.RULE}

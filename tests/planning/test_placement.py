@@ -6,10 +6,12 @@ from dataclasses import replace
 from itertools import permutations
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from furlough.core.capacity import NOTHING, Load, load_of, rooms
+from furlough.core.encryption import MigrationTls, TlsMeans
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Vm
 from furlough.core.policy import Reserve
@@ -349,3 +351,17 @@ def test_equal_vms_are_spread_over_equal_hosts_to_within_one(
     counts = [list(_chosen(placement).values()).count(host.name) for host in targets]
     assert sum(counts) == vms
     assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("who", ["source", "target"])
+def test_nobody_is_placed_where_memory_would_have_to_pass_in_clear_and_may_not(who: str) -> None:
+    """Unprobed hosts too, against which there is nothing else."""
+    lacks, required = TlsMeans(trouble="it has none"), MigrationTls.REQUIRED
+    h1, h2 = a_host(H1), replace(a_host(H2), tls=lacks)
+    if who == "source":
+        h1 = replace(h1, migration_tls=required)
+    else:
+        h2 = replace(h2, migration_tls=required)
+    inventory = an_inventory([a_vm(1)], hosts=[h1, h2, a_host(H3)])
+    found = place(inventory.vms, [h2, a_host(H3)], inventory)
+    assert found.targets == {vm_id(1): (H3,)}

@@ -11,7 +11,7 @@ from furlough.core.findings import CODES, Finding, finding
 from furlough.core.ids import HostName
 from furlough.core.inventory import Disk, DiskKind, Inventory, Vm
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep, Unplaced, numbered
-from furlough.core.policy import RestoreMode
+from furlough.core.policy import ExitOptions
 from furlough.core.states import HostMode, Power
 from furlough.errors import Invalid
 from furlough.planning.planner import LAST_POWER_WAVE, roster_of
@@ -201,7 +201,7 @@ def test_a_vm_that_is_left_on_a_host_is_one_of_the_operation_too() -> None:
 def test_the_plan_of_an_exit_puts_it_back_before_the_guard_is_lowered() -> None:
     hosts = [a_host(H1, mode=HostMode.MAINTENANCE), a_host(H2)]
     inventory = an_inventory([a_vm(1, power=Power.SHUT_OFF)], hosts=hosts)
-    plan, _ = plan_exit(inventory, [H1], [], RestoreMode.RECORDED, (), [taken(1)])
+    plan, _ = plan_exit(inventory, [H1], [], ExitOptions(), (), [taken(1)])
     waves = {one.method: one.wave for one in plan.steps}
     assert waves[Method.INSERT] < waves[Method.LOWER_GUARD]
 

@@ -7,46 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench.checked import broken_by
 from bench.clusters import Recipe, Variant, cluster_document
 from hypothesis import given
 from hypothesis import strategies as st
 
 from furlough.core.policy import Limits, Order
 from furlough.planning.board import board_of_file
-from furlough.planning.checking import Move, Terms, violations
 from furlough.planning.inventory_file import Document, parse
-from furlough.planning.packing import Packing, evacuate
-from furlough.planning.scheduling import Schedule
+from furlough.planning.packing import evacuate
 from furlough.planning.timetable import timetable
 from tests.core.builders import repeatable, vm_id
 
 Json = dict[str, Any]
 LIMITS = Limits(per_source=2, per_target=2, per_cluster=4)
-
-
-def _broken(document: Document, packing: Packing, found: Schedule, leaving: list[int]) -> list[str]:
-    """What the checker says of a timetable within `LIMITS`."""
-    names, uuids = [host.name for host in document.hosts], document.vms.uuid
-    moves = [
-        Move(
-            vm=uuids[move.vm],
-            source=names[move.source],
-            target=names[move.target],
-            start_s=move.start_s,
-            end_s=move.end_s,
-        )
-        for move in found.moves
-    ]
-    staying = [one.vm for one in packing.unplaced] + [job.vm for job in found.stuck]
-    terms = Terms(
-        leaving=frozenset(names[host] for host in leaving),
-        staying=frozenset(uuids[vm] for vm in staying),
-        per_source=LIMITS.per_source,
-        per_target=LIMITS.per_target,
-        per_cluster=LIMITS.per_cluster,
-        keeps_reserve=not packing.gaps,
-    )
-    return violations(document, moves, terms)
 
 
 @repeatable
@@ -68,7 +42,7 @@ def test_whatever_cluster_is_evacuated_nothing_is_broken_at_any_instant(
     leaving = [seed % hosts]
     packing = evacuate(board_of_file(document), leaving)
     found = timetable(packing, limits=LIMITS, order=order)
-    assert _broken(document, packing, found, leaving) == []
+    assert broken_by(document, packing, found, leaving, LIMITS) == []
 
 
 def _crossed() -> Document:
@@ -96,7 +70,7 @@ def test_who_makes_room_moves_before_who_needs_it() -> None:
     found = timetable(packing, limits=LIMITS)
     assert [(move.vm, move.source, move.target) for move in found.moves] == [(1, 1, 2), (0, 0, 1)]
     assert found.moves[1].start_s == found.moves[0].end_s
-    assert _broken(document, packing, found, [0]) == []
+    assert broken_by(document, packing, found, [0], LIMITS) == []
 
 
 def test_the_stream_of_one_migration_bounds_how_fast_it_goes() -> None:

@@ -307,3 +307,15 @@ def test_the_checker_finds_nothing_against_whatever_is_planned(
         keeps_reserve=not plan.gaps,
     )
     assert violations(document, moves, terms) == []
+
+
+def test_a_plan_is_polished_when_asked_and_is_never_worse() -> None:
+    """Somebody has to make room; the exact search moves no more than that takes."""
+    vms = [vm("large", "h1", gib=40), vm("a", "h2", gib=28), vm("b", "h3", gib=34)]
+    plain, polished = (
+        planned(three_hosts(*vms), "h1", is_polished=wanted) for wanted in (False, True)
+    )
+    assert polished.wishes.is_polished
+    assert polished.unplaced == ()
+    assert {one.vm_name for one in polished.steps} == {"large", "a"}
+    assert len(polished.steps) <= len(plain.steps)

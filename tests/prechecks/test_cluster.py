@@ -8,6 +8,7 @@ import pytest
 
 from furlough.core.affinity import Rule, RuleKind
 from furlough.core.findings import Finding, Severity
+from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory, Proof, Vm
 from furlough.core.policy import Reserve
 from furlough.core.states import HostMode
@@ -152,3 +153,22 @@ def test_a_datastore_of_which_nothing_is_known_is_a_warning_and_one_without_lock
     assert _found(an_inventory([], datastores=[unknown]), "storage.unproven") == [], (
         "nobody uses it"
     )
+
+
+def test_names_in_rules_that_nobody_bears_are_told() -> None:
+    rule = Rule(
+        name="lic",
+        kind=RuleKind.HOST_AFFINITY,
+        vms=("vm1", "vm77"),
+        hosts=(H1, H2, HostName("old")),
+    )
+    kept = Rule(name="near", kind=RuleKind.AFFINITY, vms=("vm1",))
+    inventory = an_inventory(
+        [a_vm(1, policy=VmPolicy(host_affinity=(H1, HostName("gone"))))],
+        clusters=[replace(a_cluster(), rules=(rule, kept))],
+    )
+    of_rule, of_vm = _found(inventory, "cluster.rule_unknown")
+    assert of_rule.severity is Severity.WARNING
+    assert "Rule lic of cluster c1 names VM vm77, host old, which is unknown." in of_rule.message
+    assert of_vm.subject.startswith("vm1 ")
+    assert "names gone" in of_vm.message

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from furlough.core.findings import Finding
+from furlough.core.encryption import ABLE, MigrationTls, TlsMeans
+from furlough.core.findings import Finding, Severity
+from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory
 from furlough.core.probe import Link, Probe, Reach
 from furlough.core.vm_policy import OnMaintenance, VmPolicy
@@ -148,3 +150,45 @@ def test_what_could_not_be_probed_is_told_of_every_host_that_answers() -> None:
     ]
     found = _found(an_inventory(hosts=[*hosts, a_host(H3)]), "probe.failed")
     assert [one.subject for one in found] == [H1]
+
+
+def _ends(*, required: bool = False, unable: tuple[HostName, ...] = (H2,)) -> Inventory:
+    """Three hosts, some of which have no certificates, and a VM on the first."""
+    wish = MigrationTls.REQUIRED if required else MigrationTls.WHEN_POSSIBLE
+    lacks = TlsMeans(trouble="/etc/pki/qemu has no ca-cert.pem")
+    hosts = [
+        replace(a_host(name), migration_tls=wish, tls=lacks if name in unable else ABLE)
+        for name in (H1, H2, H3)
+    ]
+    return with_hosts(*hosts, vms=(a_vm(1),))
+
+
+def test_a_target_to_which_memory_would_pass_in_clear_is_named() -> None:
+    (found,) = _found(_ends(), "network.unencrypted")
+    assert (found.subject, found.severity) == (H2, Severity.WARNING)
+    assert found.message == (
+        "From h1 to h2 memory passes in clear: h2: /etc/pki/qemu has no ca-cert.pem."
+    )
+
+
+def test_where_encryption_is_required_such_a_target_is_named_and_not_used() -> None:
+    (found,) = _found(_ends(required=True), "network.unencrypted")
+    assert "memory may not pass in clear" in found.message
+    (report,) = Trouble(inventory=_ends(required=True)).assessment().reports
+    assert [one.target for one in report.dispositions] == [H3]
+
+
+def test_a_host_that_can_encrypt_to_nobody_is_one_finding_and_not_one_per_target() -> None:
+    (found,) = _found(_ends(unable=(H1,)), "network.unencrypted")
+    assert found.subject == H1
+    assert found.message == (
+        "Memory of VMs leaves h1 in clear: h1: /etc/pki/qemu has no ca-cert.pem."
+    )
+    (blocker,) = _found(_ends(required=True, unable=(H2, H3)), "network.tls_missing")
+    assert (blocker.subject, blocker.severity) == (H1, Severity.BLOCKER)
+    assert "h2: /etc/pki/qemu has no ca-cert.pem; h3: " in blocker.message
+
+
+def test_who_sends_no_memory_is_not_asked_for_certificates() -> None:
+    inventory = replace(_ends(required=True, unable=(H1,)), vms=())
+    assert not {"network.unencrypted", "network.tls_missing"} & set(_codes(inventory))

@@ -9,9 +9,9 @@ import pytest
 
 from furlough.core.affinity import Rule, RuleKind
 from furlough.core.findings import Finding, Severity
-from furlough.core.inventory import Agent, Datastore, Inventory, Proof, Vm
+from furlough.core.inventory import Agent, Datastore, Inventory, Nic, Proof, Vm
 from furlough.core.plan import Method
-from furlough.core.policy import EnterOptions
+from furlough.core.policy import EnterOptions, Scope
 from furlough.core.states import Power
 from furlough.core.vm_policy import IfIgnored, OnMaintenance, VmPolicy
 from furlough.planning.assessment import Assessment, Report
@@ -117,12 +117,53 @@ def test_a_snapshot_does_not_keep_a_vm_from_being_suspended_but_a_device_does() 
     assert "nor can its policy be followed: what hinders its migration" in found.message
 
 
-def test_a_vm_that_may_be_moved_cold_waits_for_a_later_version() -> None:
-    inventory = leaving(wishing(OnMaintenance.COLD, _SNAPSHOT))
-    assert _weights(inventory) == {"vm.snapshot": "info", "vm.cold": "blocker"}
-    assert _report(inventory).dispositions[0].method is Method.COLD
+def test_a_vm_that_may_be_moved_cold_is_shut_down_moved_and_started() -> None:
+    tied = replace(a_vm(1), hindrances=("a transient disk",))
+    inventory = leaving(wishing(OnMaintenance.COLD, tied))
+    assert _weights(inventory) == {"vm.hindrance": "info", "vm.cold": "info"}
+    (fate,) = _report(inventory).dispositions
+    assert (fate.method, fate.target, fate.grace_s) == (Method.COLD, H2, 180)
+    assert fate.downtime_ms > 0
     asked = options(shut_down=(vm_id(1),))
-    assert _weights(inventory, asked) == {"vm.snapshot": "info"}, "naming it is the way out"
+    assert _weights(inventory, asked) == {"vm.hindrance": "info"}, "naming it goes first"
+
+
+def test_a_vm_whose_records_would_stay_behind_is_not_moved_cold() -> None:
+    inventory = leaving(wishing(OnMaintenance.COLD, _SNAPSHOT))
+    (found,) = _found(inventory, "vm.snapshot")
+    assert found.severity is Severity.BLOCKER
+    assert "records stay behind" in found.message
+    checkpoint = replace(_SNAPSHOT, snapshots=0, checkpoints=1, hindrances=("a transient disk",))
+    (found,) = _found(leaving(wishing(OnMaintenance.COLD, checkpoint)), "vm.hindrance")
+    assert "checkpoint(s), whose records stay behind" in found.message
+
+
+def test_a_vm_that_fits_on_no_host_cold_either_stays_and_the_reason_is_said() -> None:
+    vm = wishing(OnMaintenance.COLD, a_vm(1, devices=["gpu"]))
+    (found,) = _found(leaving(vm), "vm.device")
+    assert found.severity is Severity.BLOCKER
+    assert "nor does it fit on a host cold: h2: it has no device gpu" in found.message
+
+
+def test_where_all_have_to_leave_each_that_is_off_moves_or_is_named() -> None:
+    off = [a_vm(number, power=Power.SHUT_OFF) for number in (1, 2, 3, 4)]
+    off[1] = wishing(OnMaintenance.LEAVE, off[1])
+    off[2] = replace(off[2], nics=(Nic(network="dmz"),))
+    elsewhere = replace(off[3], host=H2)
+    inventory = leaving(*off, elsewhere)
+    (report,) = assess(inventory, [H1], EnterOptions(scope=Scope.ALL)).reports
+    assert [one.method for one in report.dispositions] == [
+        Method.COLD,
+        Method.LEAVE,
+        Method.LEAVE,
+        Method.LEAVE,
+    ]
+    named = [one.message for one in report.findings if one.code == "vm.off_stays"]
+    assert "its policy says leave" in named[0]
+    assert "no host takes it: h2: it has no network dmz; h3:" in named[1]
+    assert "h2 has it too, shut_off: this may be a left-over" in named[2]
+    (as_usual,) = assess(inventory, [H1], options()).reports
+    assert {one.method for one in as_usual.dispositions} == {None}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from furlough.core.findings import Finding, Severity, finding
-from furlough.core.policy import ClusterPolicy, EnterOptions
+from furlough.core.policy import Automation, ClusterPolicy, EnterOptions, OnFailure
 from furlough.errors import Invalid
 from furlough.prechecks.weighing import Weights, check_weight, may_weigh
 
@@ -85,3 +85,31 @@ def test_a_severity_that_makes_sense_is_taken() -> None:
     check_weight("host.clock", "blocker")
     check_weight("vm.two_copies", "blocker")
     assert not may_weigh("host.grumpy", "info")
+
+
+# --- what a request can live with ----------------------------------------------------------------
+
+TIED = finding("vm.device", "vm1", "VM vm1 has a device.")
+MARKED = finding("vm.ha_shut_down", "vm1", "VM vm1 is marked ha.")
+TOO_SMALL = finding("cluster.too_small", "c1", "There is no other host.")
+
+
+def test_who_waits_bears_that_a_vm_cannot_leave_and_nothing_that_is_done_to_one() -> None:
+    waits = EnterOptions(on_failure=OnFailure.WAIT)
+    assert _weigh(TIED).severity is Severity.BLOCKER
+    assert _weigh(TIED, waits).severity is Severity.WARNING
+    assert _weigh(MARKED, waits).severity is Severity.BLOCKER
+    assert _weigh(TOO_SMALL, waits).severity is Severity.BLOCKER
+
+
+def test_where_people_move_nothing_about_our_moves_stands_against_asking() -> None:
+    off = EnterOptions(automation=Automation.OFF)
+    for found in (TIED, MARKED, TOO_SMALL):
+        assert _weigh(found, off).severity is Severity.WARNING
+    silent = finding("host.silent", "h1", "Host h1 does not answer.")
+    assert _weigh(silent, off).severity is Severity.BLOCKER
+
+
+def test_who_is_strict_about_something_bears_it_in_no_case() -> None:
+    strict = EnterOptions(on_failure=OnFailure.WAIT, strict=("vm.device",))
+    assert _weigh(TIED, strict).severity is Severity.BLOCKER

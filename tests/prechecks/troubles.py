@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from furlough.core.affinity import Rule, RuleKind
+from furlough.core.encryption import MigrationTls, TlsMeans
 from furlough.core.ids import VmId
 from furlough.core.inventory import Disk, DiskKind, Host, Inventory, Proof, Vm
-from furlough.core.policy import EnterOptions, Reserve
+from furlough.core.policy import EnterOptions, Reserve, Scope
 from furlough.core.probe import Link, Probe, Reach
 from furlough.core.states import HostMode, Power
 from furlough.core.vm_policy import OnMaintenance, VmPolicy
@@ -118,6 +119,12 @@ def _site(code: str, subject: str, message: str) -> Inventory:
     return replace(leaving(a_vm(1)), site_findings=[(code, subject, message)])
 
 
+def _unencrypted(wish: MigrationTls) -> Inventory:
+    """A host that has no certificates, and somebody on it."""
+    host = replace(a_host(H1), migration_tls=wish, tls=TlsMeans(trouble="it has none"))
+    return with_hosts(host, vms=(a_vm(1),))
+
+
 _DEVICE = a_vm(1, devices=["gpu"])
 _NO_PATH = a_probe(peers={H2: Reach(because="timed out")})
 
@@ -131,6 +138,12 @@ TROUBLES: Mapping[str, Trouble] = {
             [a_vm(1)],
             hosts=[a_host(H1), a_host(H2)],
             clusters=[a_cluster(reserve=Reserve.N_PLUS_1)],
+        ),
+        "cluster.rule_unknown": an_inventory(
+            [a_vm(1)],
+            clusters=[
+                a_cluster(rules=[Rule(name="r", kind=RuleKind.AFFINITY, vms=("vm1", "gone"))])
+            ],
         ),
         "cluster.storage_repair": probed(a_probe(repairs=["md0 is rebuilding"])),
         "probe.failed": probed(a_probe(troubles=["no /proc/mdstat"])),
@@ -146,6 +159,8 @@ TROUBLES: Mapping[str, Trouble] = {
         "host.starts_guests": probed(a_probe(starts_guests_at_boot=True)),
         "host.open_port": probed(a_probe(open_ports=["libvirtd takes anybody on port 16509"])),
         "network.unreachable": probed(_NO_PATH, a_vm(1)),
+        "network.unencrypted": _unencrypted(MigrationTls.WHEN_POSSIBLE),
+        "network.tls_missing": _unencrypted(MigrationTls.REQUIRED),
         "network.latency": probed(a_probe(peers={H2: Reach(latency_ms=20.0)}), a_vm(1)),
         "network.slow": probed(a_probe(link=Link(interface="eth1", speed_mbit_s=100))),
         "network.no_redundancy": probed(a_probe(link=Link(interface="eth1", is_redundant=False))),
@@ -189,7 +204,9 @@ TROUBLES: Mapping[str, Trouble] = {
         "vm.policy": leaving(replace(a_vm(1), policy_troubles=("ha cannot be 'maybe'.",))),
         "vm.leave": leaving(wishing(OnMaintenance.LEAVE)),
         "vm.ask": leaving(wishing(OnMaintenance.ASK)),
-        "vm.cold": leaving(wishing(OnMaintenance.COLD, _DEVICE)),
+        "vm.cold": leaving(
+            wishing(OnMaintenance.COLD, replace(a_vm(1), hindrances=("a transient disk",)))
+        ),
         "vm.ha_shut_down": leaving(
             replace(_DEVICE, policy=VmPolicy(on_maintenance=OnMaintenance.SHUT_DOWN, ha=True))
         ),
@@ -197,6 +214,11 @@ TROUBLES: Mapping[str, Trouble] = {
         "vm.group_busy": _busy_mate(),
         "vm.group_split": leaving(grouped(1), wishing(OnMaintenance.LEAVE, grouped(2))),
     }.items()
+} | {
+    "vm.off_stays": Trouble(
+        inventory=leaving(replace(a_vm(1, power=Power.SHUT_OFF), snapshots=1)),
+        options=EnterOptions(scope=Scope.ALL),
+    ),
 }
 
 

@@ -341,6 +341,7 @@ class _Story:
                 for one in open_:
                     stage.invariants.report(f"L1: {one.id} is {one.state.value} after hours")
                 return
+            await stage.revive()
             await stage.until_news()
 
     async def _account(self) -> None:

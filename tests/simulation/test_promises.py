@@ -15,6 +15,7 @@ from furlough.core.capacity import Load, Reservation
 from furlough.core.ids import OperationId
 from furlough.core.journal import DeadlinePassed, HostModeChanged, OperationBlocked, StepStarted
 from furlough.core.operation import Operation, Outcome, Step
+from furlough.core.plan import Method
 from furlough.core.policy import EnterOptions
 from furlough.core.states import HostMode, OperationState
 from furlough.scenario import promises
@@ -180,7 +181,9 @@ async def s10_undone(stage: Stage, final: Operation, _books: Books) -> Iterable[
 
 
 def s10_stopped(stage: Stage, final: Operation, _books: Books) -> Iterable[str]:
-    stopped = with_step(final, 1, outcome=Outcome.STOPPED)
+    planned = next(one.planned for one in final.steps if one.planned.vm == V1)
+    planned = replace(planned, method=Method.SHUT_DOWN)
+    stopped = with_step(final, 1, planned=planned, outcome=Outcome.STOPPED)
     return promises.not_as_recorded(stage.cluster, stopped, ())
 
 

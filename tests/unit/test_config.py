@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from furlough.config import Settings, default_data_dir, load, split_listen, with_server
+from furlough.core.policy import Automation, Order, Scope
 from furlough.errors import FurloughError, Invalid, NotFound
 
 
@@ -38,6 +39,7 @@ def test_what_a_file_says_counts_and_the_rest_keeps_its_default(tmp_path: Path) 
         '[server]\nlisten = "[::1]:1"\ndata_dir = "/data"\n'
         'database = "postgresql+psycopg://f@db/f"\n'
         "[engine]\nsettle_window_s = 5\n[maintenance]\ntimeout_s = -1\n"
+        'automation = "manual"\norder = "memory"\n'
         '[[cluster]]\nname = "c1"\n',
     )
     assert settings.server.listen == "[::1]:1"
@@ -45,6 +47,9 @@ def test_what_a_file_says_counts_and_the_rest_keeps_its_default(tmp_path: Path) 
     assert settings.engine.settle_window_s == 5.0
     assert settings.engine.observe_every_s == 5.0
     assert settings.maintenance.timeout_s == -1.0
+    assert settings.maintenance.automation is Automation.MANUAL
+    assert settings.maintenance.order is Order.MEMORY
+    assert settings.maintenance.scope is Scope.RUNNING
     assert settings.enrolment == {"cluster": [{"name": "c1"}]}
 
 
@@ -74,6 +79,8 @@ def test_what_the_command_line_says_goes_before_the_file(tmp_path: Path) -> None
         ("[engine]\nsettle_window_s = -1\n", "config.range", "settle_window_s"),
         (f"[maintenance]\ntimeout_s = {10**400}\n", "config.type", "timeout_s"),
         ("[maintenance]\ntimeout_s = 1e300\n", "config.type", "timeout_s"),
+        ('[maintenance]\nscope = "everything"\n', "config.type", "running, all"),
+        ("[maintenance]\norder = [1]\n", "config.type", "schedule, memory"),
         ("[server\n", "config.syntax", "TOML"),
         ("a = " + "[" * 20_000, "config.syntax", "TOML"),
         ("a = " + "9" * 5_000, "config.syntax", "TOML"),

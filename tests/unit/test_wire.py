@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from furlough.core.doors import MAY_BE_LEFT_OPEN
 from furlough.core.inventory import Proof
-from furlough.core.policy import ActionOptions, EnterOptions, ExitOptions, RestoreMode
+from furlough.core.policy import (
+    ActionOptions,
+    Automation,
+    EnterOptions,
+    ExitOptions,
+    RestoreMode,
+    Scope,
+)
 from furlough.errors import Invalid
 from furlough.wire import enrolment, remedies, requests
 from furlough.wire.enrolment import (
@@ -19,12 +27,12 @@ from furlough.wire.enrolment import (
     cluster_body,
     host_body,
 )
+from furlough.wire.exits import ExitBody
 from furlough.wire.requests import (
     ActionBody,
     EnterBody,
     EnterOperation,
     EnterRequest,
-    ExitBody,
     ExitRequest,
     OperationBody,
     PolicyBody,
@@ -40,7 +48,8 @@ BODIES = [
 
 
 def test_options_without_words_are_the_defaults() -> None:
-    assert EnterBody().to_core() == EnterRequest().to_core() == EnterOptions()
+    open_ones = EnterOptions(left_open=MAY_BE_LEFT_OPEN)
+    assert EnterBody().to_core() == EnterRequest().to_core() == open_ones
     assert ExitBody().to_core() == ExitRequest().to_core() == ExitOptions()
     assert ActionBody().to_core() == ActionOptions()
 
@@ -55,6 +64,22 @@ def test_options_of_entering_arrive_as_they_were_meant(shape: type[EnterBody]) -
     meant = shape.model_validate(said).to_core()
     assert meant.shut_down == ("web 01", "<b>")  # whoever that is
     assert (meant.override, meant.strict) == (("a.b", "c.d"), ("e.f",))
+
+
+def test_what_is_said_of_the_options_is_not_left_open() -> None:
+    words = {"scope": "all", "automation": "off", "wait": False, "order": None}
+    meant = EnterBody.model_validate(words).to_core()
+    assert (meant.scope, meant.automation, meant.wait) == (Scope.ALL, Automation.OFF, False)
+    assert meant.left_open == ("timeout_s", "on_failure", "storage", "order")
+
+
+def test_defaults_of_entering_in_a_cluster_come_back_as_they_were_said() -> None:
+    said = {"automation": "manual", "timeout_s": 60.0}
+    body = ClusterBody.model_validate({"name": "c1", "maintenance": said})
+    cluster = body.to_core()
+    assert cluster.policy.maintenance.automation is Automation.MANUAL
+    assert cluster_body(cluster)["maintenance"] == said
+    assert ClusterBody.model_validate(cluster_body(cluster)) == body
 
 
 def test_settings_of_a_vm_become_the_words_it_carries() -> None:
@@ -84,7 +109,7 @@ def test_options_of_exiting_arrive_as_they_were_meant(shape: type[ExitBody]) -> 
 
 
 def test_a_plan_hash_is_no_option() -> None:
-    assert EnterRequest(plan_hash="a" * 64).to_core() == EnterOptions()
+    assert EnterRequest(plan_hash="a" * 64).to_core() == EnterBody().to_core()
     assert ExitRequest(plan_hash="a" * 64).to_core() == ExitOptions()
 
 

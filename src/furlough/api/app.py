@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from furlough import __version__
-from furlough.api import enrolling, events, hosts, operations, plans, problems, remedies, vms
+from furlough.api import enrolling, events, exits, hosts, operations, plans, problems, remedies, vms
 from furlough.api.calling import Caller, TheService
 from furlough.api.gate import TokenGate
 from furlough.service import Service
@@ -36,7 +36,7 @@ def create_app(service: Service, token: str) -> FastAPI:
     app.add_middleware(TokenGate, token=token)  # the last one added is the first one met
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
-    for module in (enrolling, hosts, remedies, vms, plans, operations, events):
+    for module in (enrolling, hosts, exits, remedies, vms, plans, operations, events):
         root.include_router(module.router)
     app.include_router(root)
     return app

@@ -41,7 +41,7 @@ def merged(shape: type[B], known: dict[str, Any], changes: dict[str, Any]) -> B:
 @router.post("/apply", status_code=204)
 async def apply(body: EnrolmentBody, service: TheService, _caller: Caller) -> Response:
     """Create or change clusters, datastores and hosts: all of them, or none."""
-    await service.apply(body.to_core())
+    await service.enrolling.apply(body.to_core())
     return Response(status_code=204)
 
 
@@ -62,7 +62,7 @@ async def show_cluster(name: str, service: TheService, _caller: Caller) -> Clust
 @router.post("/clusters", status_code=201)
 async def add_cluster(body: ClusterBody, service: TheService, _caller: Caller) -> ClusterView:
     """Enrol a cluster; `409` where there is one of this name."""
-    await service.add(Enrolment(clusters=[body.to_core()]))
+    await service.enrolling.add(Enrolment(clusters=[body.to_core()]))
     return cluster_view(body.to_core(), await service.inventory())
 
 
@@ -73,14 +73,14 @@ async def set_cluster(
     """Change what is named, keep the rest."""
     known = (await service.enrolment()).cluster(parse_cluster_name(name))
     body = merged(ClusterBody, cluster_body(known), changes)
-    await service.apply(Enrolment(clusters=[body.to_core()]))
+    await service.enrolling.apply(Enrolment(clusters=[body.to_core()]))
     return cluster_view(body.to_core(), await service.inventory())
 
 
 @router.delete("/clusters/{name}", status_code=204)
 async def remove_cluster(name: str, service: TheService, _caller: Caller) -> Response:
     """Forget an empty cluster."""
-    await service.remove_cluster(parse_cluster_name(name))
+    await service.enrolling.remove_cluster(parse_cluster_name(name))
     return Response(status_code=204)
 
 
@@ -94,12 +94,12 @@ async def list_datastores(service: TheService, _caller: Caller) -> list[Datastor
 @router.post("/datastores", status_code=201)
 async def add_datastore(body: DatastoreBody, service: TheService, _caller: Caller) -> DatastoreBody:
     """Enrol a datastore; `409` where there is one of this name."""
-    await service.add(Enrolment(datastores=[body.to_core()]))
+    await service.enrolling.add(Enrolment(datastores=[body.to_core()]))
     return body
 
 
 @router.delete("/datastores/{name}", status_code=204)
 async def remove_datastore(name: str, service: TheService, _caller: Caller) -> Response:
     """Forget a datastore that no host lists."""
-    await service.remove_datastore(name)
+    await service.enrolling.remove_datastore(name)
     return Response(status_code=204)

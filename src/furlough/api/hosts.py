@@ -12,19 +12,11 @@ from furlough.api.json_body import StrictRoute
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import parse_host_name
 from furlough.core.plan import OperationKind
-from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.service import with_hash
 from furlough.wire.enrolment import HostBody, host_body
 from furlough.wire.facts import HostView, host_view
 from furlough.wire.operations import LogLineView, OperationView, log_line_view
-from furlough.wire.plans import (
-    ExitCheckView,
-    PlanView,
-    ReportView,
-    plan_view,
-    report_view,
-    return_view,
-)
+from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
 from furlough.wire.requests import ActionBody, EnterBody, EnterRequest, ExitRequest
 
 router = APIRouter(route_class=StrictRoute, prefix="/hosts")
@@ -60,7 +52,7 @@ async def show_log(
 async def add_host(body: HostBody, service: TheService, _caller: Caller) -> HostView:
     """Enrol a host; `409` where there is one of this name."""
     one = body.to_core()
-    await service.add(Enrolment(hosts=[one]))
+    await service.enrolling.add(Enrolment(hosts=[one]))
     inventory = await service.inventory()
     return host_view(inventory.host(one.name), inventory)
 
@@ -72,7 +64,7 @@ async def set_host(
     """Change what is named, keep the rest."""
     known = (await service.enrolment()).host(parse_host_name(host))
     one = merged(HostBody, host_body(known), changes).to_core()
-    await service.apply(Enrolment(hosts=[one]))
+    await service.enrolling.apply(Enrolment(hosts=[one]))
     inventory = await service.inventory()
     return host_view(inventory.host(one.name), inventory)
 
@@ -80,7 +72,7 @@ async def set_host(
 @router.delete("/{host}", status_code=204)
 async def remove_host(host: str, service: TheService, _caller: Caller) -> Response:
     """Forget a host that has no work."""
-    await service.remove_host(parse_host_name(host))
+    await service.enrolling.remove_host(parse_host_name(host))
     return Response(status_code=204)
 
 
@@ -99,19 +91,6 @@ async def plan_host(host: str, body: EnterBody, service: TheService, _caller: Ca
     return plan_view(await service.plan([parse_host_name(host)], body.to_core()))
 
 
-@router.get("/{host}/exit-check")
-async def check_exit(
-    host: str,
-    service: TheService,
-    _caller: Caller,
-    restore: RestoreMode = RestoreMode.RECORDED,
-) -> ExitCheckView:
-    """What exiting this host would do about every VM that is away. Changes nothing."""
-    name = parse_host_name(host)
-    plan, returns = await service.exit_check([name], ExitOptions(restore=restore))
-    return ExitCheckView(host=name, vms=[return_view(one) for one in returns], plan=plan_view(plan))
-
-
 @router.post("/{host}/enter", status_code=202)
 async def enter_host(
     host: str, body: EnterRequest, service: TheService, request: TheRequest
@@ -127,7 +106,8 @@ async def enter_host(
 async def exit_host(
     host: str, body: ExitRequest, service: TheService, request: TheRequest
 ) -> OperationView:
-    """Bring this host's VMs home and put it back into service."""
+    """Bring this host's VMs home and put it back into service; where it is in service, only the
+    former."""
     operation = await service.exit(
         [parse_host_name(host)], body.to_core(), with_hash(request, body.plan_hash)
     )

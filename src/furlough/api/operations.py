@@ -12,9 +12,12 @@ from furlough.api.json_body import StrictRoute
 from furlough.core.ids import parse_host_name, parse_operation_id
 from furlough.core.operation import Operation
 from furlough.core.plan import OperationKind
-from furlough.service import Request, Service, with_hash
+from furlough.service import Approval, Request, Service, with_hash
+from furlough.wire.exits import PutBackView, return_view
 from furlough.wire.operations import EntryView, OperationView
+from furlough.wire.plans import plan_view
 from furlough.wire.requests import (
+    ApproveBody,
     CancelBody,
     EnterOperation,
     ExitOperation,
@@ -81,13 +84,40 @@ async def show_journal(operation: str, service: TheService, _caller: Caller) -> 
 async def cancel_operation(
     operation: str, body: CancelBody, service: TheService, caller: Caller
 ) -> OperationView:
-    """Stop an operation: abort what is in flight, or let it finish."""
+    """Stop an operation: abort what is in flight, let it finish, or put back who has left."""
     stopped = await service.cancel(parse_operation_id(operation), body.mode, caller)
     return await view_of(stopped, service)
 
 
+@router.get("/{operation}/put-back")
+async def show_put_back(operation: str, service: TheService, _caller: Caller) -> PutBackView:
+    """What a cancel with mode `put_back` would do now, with its cost. Changes nothing."""
+    which = parse_operation_id(operation)
+    plan, returns = await service.put_back_plan(which)
+    inventory = await service.inventory()
+    vms = [return_view(one, inventory) for one in returns]
+    return PutBackView(operation=which, vms=vms, plan=plan_view(plan))
+
+
+@router.post("/{operation}/approve", status_code=202)
+async def approve_operation(
+    operation: str, body: ApproveBody, service: TheService, caller: Caller
+) -> OperationView:
+    """Let steps start that wait for approval; `409` with the present plan where it is another."""
+    approval = Approval(plan_hash=body.plan_hash, steps=tuple(body.steps))
+    approved = await service.approve(parse_operation_id(operation), approval, caller)
+    return await view_of(approved, service)
+
+
+@router.post("/{operation}/pause", status_code=202)
+async def pause_operation(operation: str, service: TheService, caller: Caller) -> OperationView:
+    """Start nothing new; what is in flight ends."""
+    paused = await service.pause(parse_operation_id(operation), caller)
+    return await view_of(paused, service)
+
+
 @router.post("/{operation}/resume", status_code=202)
 async def resume_operation(operation: str, service: TheService, caller: Caller) -> OperationView:
-    """Let a blocked operation go on, after a person has looked."""
+    """Let a paused or blocked operation go on, after a person has looked."""
     resumed = await service.resume(parse_operation_id(operation), caller)
     return await view_of(resumed, service)

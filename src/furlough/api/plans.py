@@ -10,7 +10,7 @@ from furlough.core.ids import parse_host_name
 from furlough.planning import inventory_export
 from furlough.planning.inventory_file import FORMAT
 from furlough.wire.plans import PlanView, ReportView, plan_view, report_view
-from furlough.wire.requests import CheckBody
+from furlough.wire.requests import CheckBody, PlanBody
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -44,10 +44,12 @@ async def check(body: CheckBody, service: TheService, _caller: Caller) -> list[R
 
 
 @router.post("/plans")
-async def plan(body: CheckBody, service: TheService, _caller: Caller) -> PlanView:
-    """The plan of entering these hosts together. Changes nothing."""
+async def plan(body: PlanBody, service: TheService, _caller: Caller) -> PlanView:
+    """The plan of entering these hosts together, and of the way back if asked for. Changes
+    nothing."""
     hosts = [parse_host_name(name) for name in body.hosts]
-    return plan_view(await service.plan(hosts, body.options.to_core()))
+    found = await service.plan(hosts, body.options.to_core())
+    return plan_view(found, await service.way_back(found) if body.restore else None)
 
 
 @router.get("/inventory", response_class=Response, responses={200: _INVENTORY_FILE})

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from furlough.core.plan import Plan
 from furlough.errors import (
     Bug,
     Conflict,
@@ -27,7 +28,7 @@ from furlough.errors import (
     Refused,
     Unreachable,
 )
-from furlough.wire.plans import FindingView
+from furlough.wire.plans import FindingView, plan_view
 from furlough.wire.problem import Problem
 
 log = structlog.get_logger()
@@ -105,6 +106,7 @@ def answer(error: FurloughError) -> Response:
     status, kind = _status_of(error)
     findings = error.facts.get("findings")
     operation = error.facts.get("operation")
+    plan = error.facts.get("plan")
     problem = Problem(
         type=f"urn:furlough:problem:{error.code}",
         title=kind.replace("_", " "),
@@ -117,6 +119,7 @@ def answer(error: FurloughError) -> Response:
         findings=[FindingView.model_validate(one, from_attributes=True) for one in findings]
         if isinstance(findings, Sequence)
         else None,
+        plan=plan_view(plan) if isinstance(plan, Plan) else None,
     )
     return _answer(problem)
 

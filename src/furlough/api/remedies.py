@@ -11,7 +11,7 @@ from furlough.api.json_body import StrictRoute
 from furlough.core.findings import CODES
 from furlough.core.ids import parse_host_name
 from furlough.service import Service
-from furlough.upkeep import Applied
+from furlough.service.upkeep import Applied
 from furlough.wire.remedies import (
     AppliedView,
     ApplyBody,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from furlough.cli import output
+from furlough.cli.entering import Automation, MovesOrder, OnFailure, Scope, Storage, enter_options
 from furlough.errors import Invalid
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -37,6 +38,10 @@ Reserve = Annotated[
     Literal["none", "n+1"] | None,
     typer.Option("--reserve", help="Room that has to be left: none, or for losing one more host."),
 ]
+Tls = Annotated[
+    Literal["required", "when_possible", "off"] | None,
+    typer.Option("--migration-tls", help="Whether migrations are encrypted."),
+]
 Severities = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,10 +58,16 @@ VmDefaults = Annotated[
         help="A policy of VMs that do not say otherwise. Repeat for several.",
     ),
 ]
+Timeout = Annotated[
+    str | None,
+    typer.Option("--timeout", help="How long entering may take here: 90s, 5m, 2h. 0 for ever."),
+]
 Unset = Annotated[
     list[str] | None,
     typer.Option(
-        "--unset", help="A default of VMs or a finding's weight to take away. Repeat for several."
+        "--unset",
+        help="A default of VMs, a finding's weight or a default of entering to take away. Repeat "
+        "for several.",
     ),
 ]
 
@@ -100,7 +111,9 @@ def show(name: Name, json: Json = False) -> None:
         return
     policy = dict(found.policy)
     limits, rules = policy.pop("limits", {}), policy.pop("rule", [])
-    tables = {name: _as_words(policy.pop(name, {})) for name in ("vm_defaults", "severity")}
+    tables = {
+        name: _as_words(policy.pop(name, {})) for name in ("vm_defaults", "severity", "maintenance")
+    }
     facts = {"name": found.name, "hosts": found.hosts, "vms": found.vms, **policy, **tables}
     output.print_facts({**facts, **{f"migrations_{name}": one for name, one in limits.items()}})
     for rule in rules:
@@ -142,18 +155,29 @@ def add(
     max_hosts_away: Away = None,
     trusts_own_proofs: Trust = None,
     reserve: Reserve = None,
+    migration_tls: Tls = None,
     severity: Severities = None,
     vm_default: VmDefaults = None,
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
+    order: MovesOrder = None,
+    timeout: Timeout = None,
 ) -> None:
-    """Enrol a cluster. Its rules come from a file: furlough apply."""
+    """Enrol a cluster. The options of entering are defaults there. Its rules come
+    from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
+    maintenance = _maintenance(locals())
     changes = _given(
+        maintenance=maintenance or None,
         memory_ceiling=memory_ceiling,
         vcpu_overcommit=vcpu_overcommit,
         max_hosts_away=max_hosts_away,
         trusts_own_proofs=trusts_own_proofs,
         reserve=reserve,
+        migration_tls=migration_tls,
         severity=_table("--severity", severity, {}, []),
         vm_defaults=_table("--vm-default", vm_default, {}, []),
     )
@@ -170,24 +194,34 @@ def set_(
     max_hosts_away: Away = None,
     trusts_own_proofs: Trust = None,
     reserve: Reserve = None,
+    migration_tls: Tls = None,
     severity: Severities = None,
     vm_default: VmDefaults = None,
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
+    order: MovesOrder = None,
+    timeout: Timeout = None,
     unset: Unset = None,
 ) -> None:
-    """Change a cluster's policy; what is not named stays. Its rules come from a file: furlough
-    apply."""
+    """Change a cluster's policy; what is not named stays. The options of entering are defaults
+    there. Its rules come from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
+    maintenance = _maintenance(locals())
     with connect() as client:
-        known = client.cluster(name).policy if severity or vm_default or unset else {}
+        known = client.cluster(name).policy
         _check_known(unset or [], known)
         weights, defaults = known.get("severity", {}), known.get("vm_defaults", {})
         changes = _given(
+            maintenance=_merged(maintenance, known.get("maintenance", {}), unset or []),
             memory_ceiling=memory_ceiling,
             vcpu_overcommit=vcpu_overcommit,
             max_hosts_away=max_hosts_away,
             trusts_own_proofs=trusts_own_proofs,
             reserve=reserve,
+            migration_tls=migration_tls,
             severity=_table("--severity", severity, weights, unset or []),
             vm_defaults=_table("--vm-default", vm_default, defaults, unset or []),
         )
@@ -211,14 +245,32 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _check_known(unset: Sequence[str], policy: Mapping[str, Any]) -> None:
     """`Invalid` where nothing of this name could be taken away."""
-    known = {*policy.get("severity", {}), *policy.get("vm_defaults", {})}
+    known = {name for table in _TABLES for name in policy.get(table, {})}
     for name in unset:
         if name not in known:
             raise Invalid(
                 "option.unknown",
-                f"{name[:64]!r} is neither a default of VMs nor a finding's weight here.",
+                f"{name[:64]!r} is neither a default of VMs nor a finding's weight here, nor a "
+                "default of entering.",
                 remedy=f"What could be taken away: {', '.join(sorted(known)) or 'nothing'}.",
             )
+
+
+_OF_ENTERING = ("scope", "automation", "on_failure", "storage", "order", "timeout")
+
+
+def _maintenance(words: Mapping[str, Any]) -> dict[str, object]:
+    """Of the words that a command was given: the defaults of entering, as the API takes them."""
+    return enter_options({name: words[name] for name in _OF_ENTERING})
+
+
+def _merged(
+    said: Mapping[str, Any], known: Mapping[str, Any], unset: Sequence[str]
+) -> dict[str, Any] | None:
+    """A table with what was said, and without what is taken away; None where none of it changes."""
+    if not said and not set(unset) & set(known):
+        return None
+    return {**{name: word for name, word in known.items() if name not in unset}, **said}
 
 
 def _table(
@@ -226,9 +278,7 @@ def _table(
 ) -> dict[str, Any] | None:
     """A table of the policy with what was given as NAME=VALUE, and without what is taken away;
     None where none of it changes."""
-    if not given and not set(unset) & set(known):
-        return None
-    table = {name: value for name, value in known.items() if name not in unset}
+    said = {}
     for text in given or []:
         name, equals, value = text.partition("=")
         if not name or not equals:
@@ -237,10 +287,11 @@ def _table(
                 f"{option} {text[:64]!r} is not of the form NAME=VALUE.",
                 remedy=f"For instance {_EXAMPLES[option]}.",
             )
-        table[name] = value
-    return table
+        said[name] = value
+    return _merged(said, known, unset)
 
 
+_TABLES = ("severity", "vm_defaults", "maintenance")
 _EXAMPLES = {
     "--severity": "--severity vm.no_backup=blocker",
     "--vm-default": "--vm-default on_maintenance=shut_down",

@@ -36,6 +36,7 @@ _FINAL = ("succeeded", "failed", "cancelled")
 FOR_A_PERSON = frozenset(
     {
         "awaiting_approval",
+        "awaiting_empty",
         "bug",
         "crash_loop",
         "host.refills",
@@ -45,6 +46,7 @@ FOR_A_PERSON = frozenset(
         "migration.stale_source",
         "migration.stale_target",
         "migration.stray_copy",
+        "vm.cannot_leave",
         "vm.leave",
         "vm.stands_still",
         "vm.two_copies",
@@ -99,7 +101,8 @@ def _snapshots(client: Client, which: str) -> Iterator[OperationView]:
 def _until_decided(client: Client, which: str, *, is_attended: bool) -> Iterator[OperationView]:
     for operation in _snapshots(client, which):
         yield operation
-        if not is_attended and operation.waiting_for and operation.code in FOR_A_PERSON:
+        asks = operation.waiting_for and operation.code in FOR_A_PERSON
+        if not is_attended and (asks or operation.state == "paused"):
             return
 
 
@@ -230,14 +233,10 @@ def print_end(operation: OperationView) -> None:
     what = f"{_words(operation.kind)} {', '.join(operation.hosts)}"
     code = f" [{operation.code}]" if operation.code else ""
     say(f"{operation.id} ({what}) {operation.state.value}{code}. {operation.message}".rstrip())
-    if operation.waiting_for:
-        say(f"It waits for: {operation.waiting_for}")
-        if operation.code in FOR_A_PERSON:
-            say(f"  -> Once you have looked: furlough operation resume {operation.id}")
-        say(f"  -> To stop it: furlough operation cancel {operation.id}")
+    _say_what_it_waits_for(operation)
     advice: dict[str, list[str]] = {}
     for vm in operation.vms:
-        if vm.remedy and vm.outcome not in ("moved", "started", "stopped", "remedied"):
+        if vm.remedy:
             advice.setdefault(vm.remedy, []).append(vm.name)
     for remedy, names in advice.items():
         say(f"  {', '.join(names)}: {remedy}")
@@ -245,6 +244,21 @@ def print_end(operation: OperationView) -> None:
         say(f"  {line}")
     for line in _next_steps(operation):
         say(f"  -> {line}")
+
+
+def _say_what_it_waits_for(operation: OperationView) -> None:
+    """What stands still, and the words by which a person lets it go on or stops it."""
+    which = operation.id
+    if operation.state == "paused":
+        say(f"  -> To let it go on: furlough operation resume {which}")
+    if not operation.waiting_for:
+        return
+    say(f"It waits for: {operation.waiting_for}")
+    if operation.code == "awaiting_approval":
+        say(f"  -> To approve it: furlough operation approve {which}")
+    elif operation.code in FOR_A_PERSON:
+        say(f"  -> Once you have looked: furlough operation resume {which}")
+    say(f"  -> To stop it: furlough operation cancel {which}")
 
 
 def failures(operation: OperationView) -> list[str]:

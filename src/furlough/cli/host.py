@@ -57,6 +57,17 @@ OtherWayIn = Annotated[
 ]
 
 
+_AS_CLUSTER = "cluster"
+Tls = Annotated[
+    Literal["required", "when_possible", "off", "cluster"] | None,
+    typer.Option("--migration-tls", help="Whether migrations are encrypted; or as its cluster."),
+]
+TlsName = Annotated[
+    str | None,
+    typer.Option("--tls-name", help="The name in its certificate for migrations."),
+]
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """All hosts: mode, reachability, VMs, memory."""
@@ -150,6 +161,8 @@ def add(
     program: ProgramWay = None,
     bmc: Bmc = None,
     has_other_way_in: OtherWayIn = None,
+    migration_tls: Tls = None,
+    tls_name: TlsName = None,
 ) -> None:
     """Enrol a host."""
     from furlough.cli.daemon_access import connect
@@ -164,6 +177,8 @@ def add(
         program=program,
         bmc=bmc,
         has_other_way_in=has_other_way_in,
+        migration_tls=migration_tls,
+        tls_name=tls_name,
     )
     with connect() as client:
         client.add("hosts", {"name": name, "cluster": cluster, "address": address, **changes})
@@ -184,6 +199,8 @@ def set_(
     program: ProgramWay = None,
     bmc: Bmc = None,
     has_other_way_in: OtherWayIn = None,
+    migration_tls: Tls = None,
+    tls_name: TlsName = None,
 ) -> None:
     """Change how a host is enrolled; what is not named stays."""
     from furlough.cli.daemon_access import connect
@@ -200,6 +217,8 @@ def set_(
         program=program,
         bmc=bmc,
         has_other_way_in=has_other_way_in,
+        migration_tls=migration_tls,
+        tls_name=tls_name,
     )
     with connect() as client:
         client.change("hosts", name, changes)
@@ -271,4 +290,7 @@ def _ask(kind: str, name: str, *, wait: bool, json: bool) -> None:
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    if given.get("migration_tls") == _AS_CLUSTER:
+        given["migration_tls"] = None
+    return given

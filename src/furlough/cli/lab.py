@@ -74,6 +74,9 @@ def up(
         str | None,
         typer.Option(metavar="SECONDSxCOUNT", help="Between libvirtds. Default: theirs, 5x5."),
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls/--no-tls", help="Certificates, so that migrations are encrypted.")
+    ] = False,
     no_daemon: Annotated[bool, typer.Option("--no-daemon", help="Start no `furlough`.")] = False,
 ) -> None:
     """Build a lab: hosts, VMs, storage, links, and a furlough daemon that knows them."""
@@ -92,6 +95,7 @@ def up(
         hot_mib_s=hot_rate,
         rate_mbit_s=rate,
         keepalive=Keepalive.parse(keepalive) if keepalive else None,
+        tls=tls,
     )
     started = unix_now()
     typer.echo(f"Building lab {name}")

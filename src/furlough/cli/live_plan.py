@@ -32,11 +32,18 @@ _STOPS = (Method.SHUT_DOWN.value, Method.SUSPEND.value)
 
 
 def plan_live(
-    hosts: list[str], options: Mapping[str, Any], *, verify: bool, html: Path | None, json: bool
+    hosts: list[str],
+    options: Mapping[str, Any],
+    *,
+    verify: bool,
+    html: Path | None,
+    json: bool,
+    restore: bool = False,
 ) -> int:
-    """Ask the daemon for a plan, print and draw it; the exit code, 1 if it would break things."""
+    """Ask the daemon for a plan, print and draw it; the exit code, 1 if it would break things.
+    `restore`: the way back as well."""
     with connect() as client:
-        found = client.plan(hosts, options)
+        found = client.plan(hosts, options, restore=restore)
         seen = LivePlan.seen_by(client, found) if verify or html is not None else None
         broken, keeps_reserve = None, True
         if seen is not None and verify:
@@ -50,6 +57,9 @@ def plan_live(
         output.print_text(dumps({**found.model_dump(mode="json"), **checked}, indent=2))
     else:
         reports.print_plan(found)
+        if found.restore is not None:
+            output.say("\nThe way back, as it would be right after:")
+            reports.print_plan(found.restore)
         print_violations(broken, keeps_reserve=keeps_reserve)
     return output.FAILED if broken else output.DONE
 

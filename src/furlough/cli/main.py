@@ -13,7 +13,20 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from furlough import __version__
-from furlough.cli import cluster, host, inventory, lab, operation, output, vm
+from furlough.cli import cluster, exiting, host, inventory, lab, operation, output, vm
+from furlough.cli.entering import (
+    Automation,
+    MovesOrder,
+    OnFailure,
+    Override,
+    Scope,
+    ShutDown,
+    Storage,
+    Strict,
+    Targets,
+    WaitForEmpty,
+    enter_options,
+)
 from furlough.errors import Invalid
 
 app = typer.Typer(
@@ -31,37 +44,15 @@ app.add_typer(
     host.app, name="host", help="Hosts: list, show, add, set, remove, prepare, cordon, uncordon."
 )
 app.add_typer(vm.app, name="vm", help="VMs: list, show, set, start, shut-down, power-off, migrate.")
-app.add_typer(operation.app, name="operation", help="Operations: list, show, watch, cancel.")
+app.add_typer(
+    operation.app,
+    name="operation",
+    help="Operations: list, show, watch, cancel and more.",
+)
 app.add_typer(inventory.app, name="inventory", help="Inventory files: export.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 
 Hosts = Annotated[list[str], typer.Argument(metavar="HOST", help="Hosts, by name.")]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option("--target-host", help="Only these hosts may take VMs. Repeat for several."),
-]
-ShutDown = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--shut-down",
-        metavar="VM",
-        help="A VM that may be shut down where it cannot move live. Repeat for several.",
-    ),
-]
-Override = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--override",
-        metavar="CODE",
-        help="A finding that is accepted, which takes a --reason. Repeat for several.",
-    ),
-]
-Strict = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--strict", metavar="CODE", help="A finding that is to forbid entering. Repeat for several."
-    ),
-]
 SomeHosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Hosts, by name.")]
 PlanTargets = Annotated[
     list[str] | None,
@@ -77,13 +68,6 @@ HostsOfFile = Annotated[
     list[str] | None,
     typer.Option("--host", help="With --inventory: a host to empty. Repeat for several."),
 ]
-MovesOrder = Annotated[
-    Literal["schedule", "memory"],
-    typer.Option(
-        "--order",
-        help="Who moves first: schedule fills the links best; memory: the largest VMs.",
-    ),
-]
 Rolling = Annotated[
     str | None,
     typer.Option(
@@ -93,12 +77,37 @@ Rolling = Annotated[
 Width = Annotated[
     int, typer.Option("--width", min=1, help="With --rolling: hosts of the first wave.")
 ]
+MostAway = Annotated[
+    int | None,
+    typer.Option(
+        "--most-away",
+        min=1,
+        help="With --rolling: hosts that may be away at once, after the first wave.",
+    ),
+]
+ServiceMinutes = Annotated[
+    int,
+    typer.Option("--service-minutes", min=1, help="With --rolling: how long each host is away."),
+]
+Pipeline = Annotated[
+    bool,
+    typer.Option(
+        "--pipeline", help="With --rolling: no waves; empty the next hosts the moment one is back."
+    ),
+]
 HrollerRules = Annotated[
     bool,
     typer.Option("--hroller-rules", help="With --rolling: hosts filled to the brim, and no N+1."),
 ]
+Polish = Annotated[
+    bool,
+    typer.Option("--polish", help="With --inventory: search more, exactly (needs OR-tools)."),
+]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Have the plan checked by a checker of its own.")
+]
+WayBack = Annotated[
+    bool, typer.Option("--restore", help="Of live hosts: the plan of the way back as well.")
 ]
 Page = Annotated[
     Path | None,
@@ -184,6 +193,10 @@ def check(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
     reason: Reason = "",
     apply: Annotated[
         str | None,
@@ -213,7 +226,7 @@ def check(
         raise Invalid(
             "remedy.contradiction", "--apply and --undo at once.", remedy="Say one of them."
         )
-    options = _enter_options(target_host, shut_down, override, strict, reason)
+    options = enter_options(locals())
     with connect() as client:
         if apply is not None:
             _stop_unless_done(remedies.apply(client, hosts, apply, options, is_sure=yes))
@@ -232,21 +245,10 @@ def _stop_unless_done(code: int) -> None:
         sys.exit(code)
 
 
-def _enter_options(
-    target_host: list[str] | None,
-    shut_down: list[str] | None,
-    override: list[str] | None,
-    strict: list[str] | None,
-    reason: str,
-) -> dict[str, object]:
-    """What a precheck, a plan and an entering have in common."""
-    return {
-        "target_hosts": target_host or [],
-        "shut_down": shut_down or [],
-        "override": override or [],
-        "strict": strict or [],
-        "reason": reason,
-    }
+_OF_HOSTS = (
+    "Options of entering other than --target and --order are for hosts, not for files, and so is "
+    "--restore."
+)
 
 
 @app.command()
@@ -256,14 +258,23 @@ def plan(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
     reason: Reason = "",
     inventory: FromFile = None,
     host: HostsOfFile = None,
-    order: MovesOrder = "schedule",
+    order: MovesOrder = None,
     rolling: Rolling = None,
     width: Width = 1,
+    most_away: MostAway = None,
+    service_minutes: ServiceMinutes = 10,
+    pipeline: Pipeline = False,
     hroller_rules: HrollerRules = False,
+    polish: Polish = False,
     verify: Verify = False,
+    restore: WayBack = False,
     html: Page = None,
     json: Json = False,
 ) -> None:
@@ -272,50 +283,83 @@ def plan(
     Exit code 1 if --verify finds that the plan would break something.
     """
     every_host = [*(hosts or []), *(host or [])]
-    if rolling is not None or width != 1 or hroller_rules:
-        if every_host or target_host or verify or html is not None:
+    wishes = (width, most_away, service_minutes, pipeline, hroller_rules)
+    if rolling is not None or wishes != (1, None, 10, False, False):
+        if every_host or target_host or html is not None:
             raise typer.BadParameter("--rolling is about a whole cluster, and takes no hosts.")
-        _plan_rolling(inventory, rolling, width, hroller_rules=hroller_rules, json=json)
+        _plan_rolling(inventory, rolling, wishes, verify=verify, json=json)
     if not every_host:
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
-        from furlough.cli import planning
-
-        if shut_down or override or strict or reason:
-            raise typer.BadParameter(
-                "--shut-down, --override, --strict and --reason are for hosts, not for files."
-            )
-        request = planning.Request(
-            inventory=inventory,
-            hosts=tuple(every_host),
-            targets=tuple(target_host or []),
-            order=order,
-            verify=verify,
-            json=json,
-            html=html,
-        )
-        sys.exit(planning.plan_offline(request))
-    if host:
-        raise typer.BadParameter("--host takes --inventory FILE; live hosts are named alone.")
+        of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
+        if any(of_hosts) or restore:
+            raise typer.BadParameter(_OF_HOSTS)
+        names, targets = tuple(every_host), tuple(target_host or [])
+        how = {"polish": polish, "verify": verify, "json": json}
+        _plan_file(inventory, names, targets, order or "schedule", html=html, **how)
+    if host or polish:
+        which = "--host" if host else "--polish"
+        raise typer.BadParameter(f"{which} takes --inventory FILE; live hosts are named alone.")
     from furlough.cli.live_plan import plan_live
 
-    options = _enter_options(target_host, shut_down, override, strict, reason)
-    wanted = {**options, "order": order}
-    sys.exit(plan_live(every_host, wanted, verify=verify, html=html, json=json))
+    options = enter_options(locals())
+    sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json, restore=restore))
+
+
+def _plan_file(
+    inventory: Path,
+    hosts: tuple[str, ...],
+    targets: tuple[str, ...],
+    order: Literal["schedule", "memory"],
+    *,
+    polish: bool,
+    verify: bool,
+    json: bool,
+    html: Path | None,
+) -> NoReturn:
+    """Hosts of an inventory file."""
+    from furlough.cli.planning import Request, plan_offline
+
+    request = Request(
+        inventory=inventory,
+        hosts=hosts,
+        targets=targets,
+        order=order,
+        polish=polish,
+        verify=verify,
+        json=json,
+        html=html,
+    )
+    sys.exit(plan_offline(request))
 
 
 def _plan_rolling(
-    inventory: Path | None, cluster: str | None, width: int, *, hroller_rules: bool, json: bool
+    inventory: Path | None,
+    cluster: str | None,
+    wishes: tuple[int, int | None, int, bool, bool],
+    *,
+    verify: bool,
+    json: bool,
 ) -> NoReturn:
-    """Waves for a whole cluster, from a file."""
+    """The maintenance of a whole cluster, from a file."""
     if inventory is None or cluster is None:
         raise typer.BadParameter(
-            "--rolling CLUSTER takes --inventory FILE; --width and --hroller-rules take --rolling."
+            "--rolling CLUSTER takes --inventory FILE; --width, --most-away, --service-minutes, "
+            "--pipeline and --hroller-rules take --rolling."
         )
     from furlough.cli.rolling import RollingRequest, plan_rolling
 
+    width, most_away, service_minutes, is_pipeline, hroller_rules = wishes
     request = RollingRequest(
-        inventory=inventory, cluster=cluster, width=width, hroller_rules=hroller_rules, json=json
+        inventory=inventory,
+        cluster=cluster,
+        width=width,
+        most_away=most_away,
+        service_minutes=service_minutes,
+        is_pipeline=is_pipeline,
+        hroller_rules=hroller_rules,
+        verify=verify,
+        json=json,
     )
     sys.exit(plan_rolling(request))
 
@@ -339,7 +383,12 @@ def enter(
     shut_down: ShutDown = None,
     override: Override = None,
     strict: Strict = None,
-    order: MovesOrder = "schedule",
+    scope: Scope = None,
+    automation: Automation = None,
+    on_failure: OnFailure = None,
+    storage: Storage = None,
+    order: MovesOrder = None,
+    wait_for_empty: WaitForEmpty = True,
     timeout: Timeout = None,
     reason: Reason = "",
     ticket: Ticket = "",
@@ -350,57 +399,12 @@ def enter(
 
     With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
     """
-    options = {
-        **_enter_options(target_host, shut_down, override, strict, reason),
-        "timeout_s": None if timeout is None else output.seconds(timeout),
-        "ticket": ticket,
-        "order": order,
-    }
+    options = enter_options(locals())
     _ask("enter", hosts, options, wait=wait, json=json)
 
 
-@app.command(name="exit")
-def exit_(
-    hosts: Hosts,
-    restore: Annotated[
-        Literal["none", "moved", "recorded"],
-        typer.Option(
-            "--restore",
-            help="none: bring nothing back; moved: the VMs that moved; recorded: all on record.",
-        ),
-    ] = "recorded",
-    timeout: Timeout = None,
-    reason: Reason = "",
-    ticket: Ticket = "",
-    wait: Wait = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only show what would come back, and what not.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Exit maintenance: bring the VMs home and put the host back into service."""
-    if check:
-        _check_exit(hosts, restore, json=json)
-        return
-    options = {
-        "restore": restore,
-        "timeout_s": 0 if timeout is None else output.seconds(timeout),
-        "reason": reason,
-        "ticket": ticket,
-    }
-    _ask("exit", hosts, options, wait=wait, json=json)
-
-
-def _check_exit(hosts: list[str], restore: str, *, json: bool) -> None:
-    from furlough.cli import reports
-    from furlough.cli.daemon_access import connect
-
-    with connect() as client:
-        found = [client.exit_check(host, restore) for host in hosts]
-    if json:
-        output.print_json(found)
-    else:
-        reports.print_exit_checks(found)
+app.command(name="exit")(exiting.exit_)
+app.command()(exiting.record)
 
 
 def _ask(

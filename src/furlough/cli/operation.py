@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from furlough.cli import output
+from furlough.errors import Invalid
+
+if TYPE_CHECKING:
+    from furlough.wire.exits import PutBackView
+    from furlough.wire.operations import OperationView
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -88,6 +93,11 @@ def show(
                 for one in found.steps
             ],
         )
+        for one in found.replans:
+            output.say()
+            output.say(f"Planned anew at {one.at:%H:%M:%S} ({one.after[:12]}), since {one.why}:")
+            for change in one.changes:
+                output.say(f"  {change}")
         following.print_end(found)
 
 
@@ -116,30 +126,113 @@ def cancel(
     finish: Annotated[
         bool, typer.Option("--finish", help="Let what is in flight finish, instead of aborting it.")
     ] = False,
+    put_back: Annotated[
+        bool, typer.Option("--put-back", help="Bring back the VMs that have left, by a plan.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --put-back: only show that plan and its cost.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is over.")] = False,
     json: Json = False,
 ) -> None:
-    """Stop an operation. VMs that have moved stay where they are; they are listed."""
+    """Stop an operation. VMs that have moved stay where they are, or are put back; all are
+    listed."""
+    from furlough.cli.daemon_access import connect, see_through
+
+    if (finish and put_back) or (dry_run and not put_back):
+        raise typer.BadParameter("--finish or --put-back; --dry-run goes with --put-back.")
+    mode = "finish" if finish else "put_back" if put_back else "stop"
+    with connect() as client:
+        if dry_run:
+            _show_put_back(client.put_back_plan(which), json=json)
+            return
+        sys.exit(see_through(client, lambda: client.cancel(which, mode), wait=wait, json=json))
+
+
+def _show_put_back(found: PutBackView, *, json: bool) -> None:
+    from furlough.cli import reports
+
+    if json:
+        output.print_json(found)
+        return
+    output.print_table(
+        ("vm", "now on", "action", "reason"),
+        [(vm.name, vm.now_on, vm.action.replace("_", " "), vm.reason) for vm in found.vms],
+    )
+    output.say()
+    reports.print_plan(found.plan)
+    output.say(f"  -> To do this: furlough operation cancel {found.operation} --put-back")
+
+
+@app.command()
+def approve(
+    which: Which,
+    plan_hash: Annotated[
+        str | None,
+        typer.Option("--hash", help="The plan that was seen; refused if it is another by now."),
+    ] = None,
+    step: Annotated[
+        list[str] | None,
+        typer.Option("--step", metavar="STEP", help="Only this step, by its id. Repeatable."),
+    ] = None,
+    vm: Annotated[
+        list[str] | None,
+        typer.Option("--vm", metavar="VM", help="Only steps about this VM. Repeatable."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is over.")] = False,
+    json: Json = False,
+) -> None:
+    """Let an operation with automation manual do what it has planned, or some of its steps."""
     from furlough.cli.daemon_access import connect, see_through
 
     with connect() as client:
+        steps = [*(step or []), *(_steps_about(client.operation(which), vm) if vm else [])]
         sys.exit(
             see_through(
-                client,
-                lambda: client.cancel(which, "finish" if finish else "stop"),
-                wait=wait,
-                json=json,
+                client, lambda: client.approve(which, plan_hash, steps), wait=wait, json=json
             )
         )
 
 
+def _steps_about(operation: OperationView, vms: list[str]) -> list[str]:
+    """The ids of the steps about these VMs that are not over."""
+    found = []
+    for name in vms:
+        steps = [
+            one.id
+            for one in operation.steps
+            if name in (one.vm_name, one.vm_uuid) and one.state in ("pending", "started")
+        ]
+        if not steps:
+            raise Invalid(
+                "step.unknown",
+                f"{operation.id} has no step about VM {name[:255]!r} that is not over.",
+                remedy=f"See its steps: furlough operation show {operation.id}.",
+            )
+        found += steps
+    return found
+
+
 @app.command()
-def resume(which: Which, json: Json = False) -> None:
-    """Let a blocked operation go on, after looking at what it waited for."""
+def pause(which: Which, json: Json = False) -> None:
+    """Start nothing new in an operation; what is in flight ends. It stays paused until it is
+    resumed."""
     from furlough.cli.daemon_access import connect
 
     with connect() as client:
-        found = client.resume(which)
+        _say_state(client.pause(which), json=json)
+
+
+@app.command()
+def resume(which: Which, json: Json = False) -> None:
+    """Let a paused or blocked operation go on, after looking at what it waited for."""
+    from furlough.cli.daemon_access import connect
+
+    with connect() as client:
+        _say_state(client.resume(which), json=json)
+
+
+def _say_state(found: OperationView, *, json: bool) -> None:
     if json:
         output.print_json(found)
     else:

@@ -32,6 +32,7 @@ class Request:
     hosts: tuple[str, ...]
     targets: tuple[str, ...] = ()
     order: Literal["schedule", "memory"] = "schedule"
+    polish: bool = False
     verify: bool = False
     json: bool = False
     html: Path | None = None
@@ -53,6 +54,7 @@ def plain_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", action="append", required=True)
     parser.add_argument("--target", "--target-host", action="append", default=[])
     parser.add_argument("--order", choices=("schedule", "memory"), default="schedule")
+    parser.add_argument("--polish", action="store_true")
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--html", type=Path)
@@ -70,6 +72,7 @@ def plain_request(words: Sequence[str]) -> Request | None:
         hosts=tuple(found.host),
         targets=tuple(found.target),
         order=found.order,
+        polish=found.polish,
         verify=found.verify,
         json=found.json,
         html=found.html,
@@ -85,7 +88,12 @@ def plan_offline(request: Request) -> int:
         from furlough.core.policy import Order
         from furlough.planning.what_if import Wishes, what_if
 
-        wishes = Wishes(hosts=request.hosts, targets=request.targets, order=Order(request.order))
+        wishes = Wishes(
+            hosts=request.hosts,
+            targets=request.targets,
+            order=Order(request.order),
+            is_polished=request.polish,
+        )
         plan = what_if(document, wishes)
         broken = _violations(document, plan) if request.verify else None
     if request.html is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from furlough.cli.output import print_table, say, span
 from furlough.wire.plans import (
     DispositionView,
-    ExitCheckView,
     FindingView,
     PlanView,
     ReportView,
@@ -91,18 +90,3 @@ def print_plan(plan: PlanView) -> None:
     for reason in plan.eta_reasons:
         say(f"  {reason}")
     say(f"{plan.id}, hash {plan.hash}")
-
-
-def print_exit_checks(checks: list[ExitCheckView]) -> None:
-    """Who would come home, who would not, and why; and what is put back into drives."""
-    for check in checks:
-        say(f"{check.host}: {len(check.plan.steps)} steps, {check.plan.migrations} migrations")
-        if check.vms:
-            print_table(
-                ("vm", "now on", "action", "reason"),
-                [(vm.name, vm.now_on, vm.action.replace("_", " "), vm.reason) for vm in check.vms],
-            )
-        for step in check.plan.steps:
-            if step.method == "insert":
-                say(f"{step.vm_name}: what a remedy took out of its drive is put back")
-        say()

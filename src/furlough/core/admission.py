@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from furlough.core.capacity import Load, Reservation, limit_of, used_by
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.inventory import Inventory
+from furlough.core.operation import RosterEntry
 from furlough.core.plan import OperationKind
-from furlough.core.policy import Limits
+from furlough.core.policy import Automation, EnterOptions, Limits, Options
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, NotFound, Refused
 
@@ -21,6 +22,8 @@ OWNS_HOSTS = frozenset(
     {
         OperationKind.ENTER,
         OperationKind.EXIT,
+        OperationKind.RESTORE,
+        OperationKind.CLOSE_RECORD,
         OperationKind.CORDON,
         OperationKind.UNCORDON,
         OperationKind.REBOOT_HOST,
@@ -103,6 +106,14 @@ def check_hosts_free(hosts: Iterable[HostName], standings: Mapping[HostName, Sta
             )
 
 
+def owned(options: Options, roster: Iterable[RosterEntry]) -> tuple[VmId, ...]:
+    """The VMs that an operation has for itself: none where people move them, since people need
+    operations for that."""
+    if isinstance(options, EnterOptions) and options.automation is Automation.OFF:
+        return ()
+    return tuple(entry.vm for entry in roster)
+
+
 def check_vms_free(vms: Iterable[VmId], owners: Mapping[VmId, OperationId]) -> None:
     """`Conflict`, naming the operation, where a VM is owned already (S4)."""
     for vm in vms:
@@ -144,12 +155,18 @@ def check_target(
     hosts: Collection[HostName],
     target: HostName,
     standings: Mapping[HostName, Standing],
+    *,
+    home: HostName | None = None,
 ) -> None:
     """`Refused` where an operation of this kind about these hosts may not send a migration or a
-    start to the target (S12)."""
+    start to the target (S12). `home`: the host that the step is about; a put-back of an entering
+    goes there."""
     mode = standings[target].mode if target in standings else None
     comes_home = kind is OperationKind.EXIT and target in hosts
+    is_put_back = kind is OperationKind.ENTER and target in hosts and target == home
     if mode is HostMode.AVAILABLE or (comes_home and mode is HostMode.EXITING):
+        return
+    if is_put_back and mode is HostMode.ENTERING:
         return
     raise Refused(
         "target.not_available",

@@ -57,6 +57,12 @@ CLUSTER_CODES: Mapping[str, Kind] = {
         "warning where the reserve is none).",
         remedy="Free memory in the cluster, add a host, or accept the risk for this time.",
     ),
+    "cluster.rule_unknown": Kind(
+        severity=Severity.WARNING,
+        meaning="A rule of the cluster, or a VM's host affinity, names a VM or a host that is not "
+        "there: it is held for the others alone.",
+        remedy="Correct the name there, or take it out.",
+    ),
     "cluster.storage_repair": Kind(
         severity=_BLOCKER,
         meaning="Storage of the cluster is being repaired: an array is rebuilding on a host, or "
@@ -68,6 +74,24 @@ CLUSTER_CODES: Mapping[str, Kind] = {
         meaning="A host could not be probed in full, or a probe command of the site gave no "
         "verdict, so something stays unknown.",
         remedy="Look at what the message says; run the probe by hand on that machine.",
+    ),
+}
+
+# What the precheck of an exit says about the VMs of the record.
+RESTORE_CODES: Mapping[str, Kind] = {
+    "restore.hindered": Kind(
+        severity=_WARNING,
+        meaning="A VM of the record is meant to come home and cannot at present; the others come, "
+        "the exit ends as restore_incomplete, and the VM stays on record.",
+        remedy="Remove what the message names; a later furlough exit HOST brings it home, also "
+        "while the host is in service.",
+    ),
+    "restore.changed": Kind(
+        severity=_INFO,
+        meaning="Somebody has changed, moved, stopped or started a VM of the record since it was "
+        "evacuated. It comes back as it is now, or stays where it was put.",
+        remedy="Nothing has to be done. To have it elsewhere: furlough vm migrate, furlough vm "
+        "start.",
     ),
 }
 
@@ -145,6 +169,21 @@ HOST_CODES: Mapping[str, Kind] = {
         "target is not used.",
         remedy="Open the migration ports between the two hosts, both ways; look at routes, "
         "firewalls and migration_address.",
+    ),
+    "network.unencrypted": Kind(
+        severity=_WARNING,
+        meaning="Between source and target the memory of VMs passes in clear, or, where encryption "
+        "is required, that target is not used.",
+        remedy="Place certificates for migrations on both hosts, or set migration_tls=off where "
+        "nobody can listen; see docs/how-to/encrypt-migrations.md.",
+    ),
+    "network.tls_missing": Kind(
+        severity=_BLOCKER,
+        meaning="Migrations have to be encrypted (migration_tls = required), and between the host "
+        "and its targets they cannot be.",
+        remedy="Place certificates for migrations on the hosts that the message names; see "
+        "docs/how-to/encrypt-migrations.md.",
+        may_be_overridden=False,
     ),
     "network.slow": Kind(
         severity=_WARNING,

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
+from furlough.core.encryption import MigrationTls
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Cluster, Datastore, Proof
 from furlough.errors import Invalid, NotFound
@@ -82,6 +83,8 @@ class EnrolledHost:
     a host that answers with another one later is not this host. `bmc`: the address of its
     management controller, with a port behind a colon if it is not 443. `has_other_way_in`: there is
     a way to the machine besides the network and a BMC, as the operator says (a console, hands).
+    `migration_tls`: whether migrations are encrypted, None as its cluster has it; `tls_name`: the
+    name in its certificate for migrations, empty where that is its own (see `certified_name`).
     """
 
     name: HostName
@@ -98,6 +101,8 @@ class EnrolledHost:
     uuid: str = ""
     bmc: str = ""
     has_other_way_in: bool = False
+    migration_tls: MigrationTls | None = None
+    tls_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +187,30 @@ def bmc_of(host: EnrolledHost) -> tuple[str, int]:
     return check_address(address, what=f"the management controller of host {host.name}"), port
 
 
+def certified_name(host: EnrolledHost) -> str:
+    """The name that a host's certificate for migrations has to bear: as enrolled, else the DNS name
+    to which migrations go, else, where that is an IP address, the host's own name."""
+    if host.tls_name:
+        return host.tls_name
+    address = host.migration_address or host.address
+    return host.name if _is_ip(address) else address
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
 def check_host(host: EnrolledHost) -> EnrolledHost:
     """The same host if it can be used as enrolled; else `Invalid`, naming the field."""
     check_address(host.address, what=f"host {host.name}")
     if host.migration_address:
         check_address(host.migration_address, what=f"migrations to host {host.name}")
+    if host.tls_name:
+        check_address(host.tls_name, what=f"the certificate of host {host.name}")
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", host.user):
         raise Invalid(
             "host.user",

@@ -23,6 +23,8 @@ LINK_EFFICIENCY = 0.94
 SHUT_DOWN_S = 20.0
 START_S = 5.0
 SAVE_MIB_S = 200.0
+# A definition, with firmware variables and the like: some calls, each short.
+REDEFINE_S = 3.0
 _MIB_PER_MBIT = 1e6 / 8 / 2**20
 _LEAST_MIB_S = 0.1
 
@@ -55,7 +57,12 @@ PROOF = Range(low=2.0, high=3.0)
 
 def link_mib_s(host: Host) -> float:
     """What the link of a host carries, by the rate it was enrolled with."""
-    return max(1, host.link_mbit_s) * _MIB_PER_MBIT * LINK_EFFICIENCY
+    return carried_mib_s(host.link_mbit_s)
+
+
+def carried_mib_s(link_mbit_s: int) -> float:
+    """What a link of this rate carries of memory."""
+    return max(1, link_mbit_s) * _MIB_PER_MBIT * LINK_EFFICIENCY
 
 
 def rate_mib_s(source: Host, target: Host) -> float:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from furlough.core.codes import CLUSTER_CODES, HOST_CODES, Kind, Severity
+from furlough.core.codes import CLUSTER_CODES, HOST_CODES, RESTORE_CODES, Kind, Severity
 from furlough.core.vm_codes import VM_CODES
 
 __all__ = ["CODES", "Finding", "Kind", "Severity", "Verdict", "finding", "verdict"]
 
-CODES: Mapping[str, Kind] = {**CLUSTER_CODES, **HOST_CODES, **VM_CODES}
+CODES: Mapping[str, Kind] = {**CLUSTER_CODES, **HOST_CODES, **VM_CODES, **RESTORE_CODES}
 
 
 class Verdict(StrEnum):

@@ -4,9 +4,10 @@
                                                                  │ fits into the downtime limit
                                the slot is free ◄── finish ◄── pause: the rest is sent
 
-Whoever copies gets the same part of a host's link as the others that do; nobody has priority, as
-nobody has where each migration is one stream of TCP. A guest that rewrites more than half of what
-was sent is throttled, more with every such round, as the hypervisor is asked to.
+Links are owned by strict priority, as `bandwidth` has it: whoever began first copies as fast as its
+links and one stream allow, the next one gets what that leaves, or a trickle. A guest that rewrites
+more than half of what was sent is throttled, more with every such round, as the hypervisor is asked
+to.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from furlough.core.bandwidth import STREAM_MIB_S, TRICKLE_MIB_S
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.policy import Limits
 
@@ -24,6 +26,7 @@ MOST_ROUNDS = 100
 # A little over a half, so that a half is none.
 _TOO_MUCH = 0.5 + 1e-9
 _THROTTLE_FIRST, _THROTTLE_MORE, _THROTTLE_MOST = 0.2, 0.1, 0.99
+_FASTER, _HARDLY_BEGUN = 2.0, 0.5
 _NOTHING_MIB = 1e-6
 _NOTHING_S = 1e-9
 _NO_LIMITS: Mapping[ClusterName, Limits] = {}
@@ -33,7 +36,9 @@ _NO_LIMITS: Mapping[ClusterName, Limits] = {}
 class Move:
     """One migration. `memory_mib` is sent at first; `dirty_mib_s` is rewritten each second, at most
     `working_set_mib`. `pace`: what it gets of its part of the links, 1 if they carry what they
-    should. `set_up_s` and `finish_s` send nothing; the finish ends the pause of the guest."""
+    should; `stream_mib_s`: what it moves at most however wide they are. `set_up_s` and `finish_s`
+    send nothing; the finish ends the pause of the guest. `after`: places of the moves that must be
+    over before."""
 
     source: HostName
     target: HostName
@@ -42,8 +47,10 @@ class Move:
     dirty_mib_s: float = 0.0
     working_set_mib: float = math.inf
     pace: float = 1.0
+    stream_mib_s: float = STREAM_MIB_S
     set_up_s: float = 0.0
     finish_s: float = 0.0
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +90,7 @@ class _Flight:
     is_pause: bool = False
     pause_s: float = 0.0
     sent_mib: float = 0.0
+    rate_mib_s: float = 0.0
     end_s: float = math.inf
 
     def is_copying(self, now_s: float) -> bool:
@@ -117,6 +125,9 @@ class _Run:
         still = []
         for number, move in self.waiting:
             limits = self.limits.get(move.cluster)
+            if any(one not in self.done for one in move.after):
+                still.append((number, move))
+                continue
             if limits is not None and (
                 out[move.source] >= max(1, limits.per_source)
                 or into[move.target] >= max(1, limits.per_target)
@@ -165,17 +176,23 @@ class _Run:
         self._let_go()
 
     def _rates(self, copying: Sequence[_Flight]) -> dict[int, float]:
-        """MiB/s of each that copies: its pace times the smaller of its parts of both links."""
-        out = Counter(one.move.source for one in copying)
-        into = Counter(one.move.target for one in copying)
-        return {
-            one.number: one.move.pace
-            * min(
-                self.link_mib_s[one.move.source] / out[one.move.source],
-                self.link_mib_s[one.move.target] / into[one.move.target],
-            )
-            for one in copying
-        }
+        """MiB/s of each that copies: its pace times what those before it leave of its links."""
+        free_out, free_into = dict(self.link_mib_s), dict(self.link_mib_s)
+        rates = {}
+        for one in sorted(copying, key=lambda one: one.number):
+            source, target = one.move.source, one.move.target
+            rate = min(free_out[source], free_into[target], one.move.stream_mib_s)
+            rates[one.number] = one.move.pace * max(TRICKLE_MIB_S, rate)
+            free_out[source] -= rate
+            free_into[target] -= rate
+            self._let_loose(one, rates[one.number])
+        return rates
+
+    def _let_loose(self, one: _Flight, rate: float) -> None:
+        """One that has waited at a trickle had hardly anything copied that can be rewritten."""
+        if rate > _FASTER * one.rate_mib_s and one.left_mib > _HARDLY_BEGUN * one.round_mib:
+            one.round_s = self.now_s
+        one.rate_mib_s = rate
 
     def _end_round(self, one: _Flight, rate: float) -> None:
         """The next round is what was rewritten in this one, and the last if it fits the pause."""

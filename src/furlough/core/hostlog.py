@@ -89,6 +89,7 @@ _MODES = {
 }
 _BEGUN = {
     Method.LIVE: "migrating from {source} to {target}",
+    Method.COLD: "moving cold from {source} to {target}",
     Method.START: "starting",
     Method.SHUT_DOWN: "its guest is being shut down",
     Method.SUSPEND: "being suspended to disk",

@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from furlough.core.affinity import Rule
+from furlough.core.encryption import ABLE, MigrationTls, TlsMeans
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId
 from furlough.core.link_speed import LinkSpeed
 from furlough.core.policy import ClusterPolicy
@@ -178,7 +179,8 @@ class Host:
     minor * 1,000 + release, 0 where unknown. `free_huge_pages`: by size in KiB.
     `has_other_way_in`: besides the network there is a BMC or, as the operator says, another way.
     `intruders`: what violates its maintenance. `kept_empty_by`: who keeps it empty without us, in
-    words. `boot_id`: another one after every boot.
+    words. `boot_id`: another one after every boot. `migration_tls`: whether migrations out of it
+    and into it are encrypted, `tls`: what it has for that.
     """
 
     name: HostName
@@ -209,6 +211,8 @@ class Host:
     intruders: tuple[Intruder, ...] = ()
     kept_empty_by: str = ""
     boot_id: str = ""
+    migration_tls: MigrationTls = MigrationTls.WHEN_POSSIBLE
+    tls: TlsMeans = ABLE
 
     @property
     def is_connected(self) -> bool:

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import singledispatch
 from typing import Literal
 
+from furlough.core import steering
 from furlough.core.ids import HostName, OperationId
 from furlough.core.operation import (
     NO_EVIDENCE,
@@ -25,7 +26,7 @@ from furlough.core.operation import (
     RosterEntry,
     Step,
 )
-from furlough.core.plan import Handover, OperationKind, Plan, PlannedStep
+from furlough.core.plan import Handover, OperationKind, Plan
 from furlough.core.policy import CancelMode, Options
 from furlough.core.states import HostMode, OperationState, StepState, advance
 from furlough.errors import Bug, Conflict
@@ -117,12 +118,10 @@ class HostModeChanged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanExtended:
-    """Facts changed: VMs appeared after the plan was made, and these steps take care of them."""
+class PlanExtended(steering.Extension):
+    """Facts changed: VMs appeared after the plan was made, or steps cannot be carried out as they
+    were planned; these steps take care of them."""
 
-    steps: tuple[PlannedStep, ...]
-    roster: tuple[RosterEntry, ...]
-    why: str
     kind: Literal["plan_extended"] = "plan_extended"
 
 
@@ -130,14 +129,18 @@ class PlanExtended:
 class StepStarted:
     """The intent: from now on its effect may be on the world. `was_paused`: so the VM was seen
     just before, and so it has to arrive. `handover`: as facts allow it now, which may be less
-    than the plan thought. `boot_id`: the boot of the host that the step is to end."""
+    than the plan thought; so `is_encrypted`, too. `connections`, `may_post_copy`: how its memory is
+    sent. `boot_id`: the boot of the host that the step is to end."""
 
     step: int
     target: HostName | None
     epoch: int
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
+    connections: int = 0
+    may_post_copy: bool = False
     boot_id: str = ""
+    is_encrypted: bool = False
     kind: Literal["step_started"] = "step_started"
 
 
@@ -210,6 +213,7 @@ Event = (
     | OperationEnded
     | HostModeChanged
     | PlanExtended
+    | steering.Steered
     | StepEvent
 )
 
@@ -308,9 +312,9 @@ def _blocked(event: OperationBlocked, operation: Operation, _at: datetime) -> Op
     state = operation.state
     return replace(
         operation,
-        # While it is being cancelled it stays so, and says what it waits for.
+        # While it is being cancelled or paused it stays so, and says what it waits for.
         state=state
-        if state in (OperationState.CANCELLING, OperationState.BLOCKED)
+        if state in (OperationState.CANCELLING, OperationState.PAUSED, OperationState.BLOCKED)
         else advance(state, OperationState.BLOCKED),
         code=event.code,
         waiting_for=event.waiting_for,
@@ -326,6 +330,7 @@ def _unblocked(event: OperationUnblocked, operation: Operation, _at: datetime) -
         code=None,
         waiting_for=None,
         crashes=0 if event.by else operation.crashes,
+        urged=operation.urged + bool(event.by),
     )
 
 
@@ -376,15 +381,11 @@ def _mode_changed(event: HostModeChanged, operation: Operation, _at: datetime) -
     return operation
 
 
-@_change.register
-def _plan_extended(event: PlanExtended, operation: Operation, _at: datetime) -> Operation:
-    return replace(
-        operation,
-        plan=replace(operation.plan, steps=operation.plan.steps + event.steps),
-        steps=operation.steps
-        + tuple(Step(planned=step, operation=operation.id) for step in event.steps),
-        roster=operation.roster + event.roster,
-    )
+_change.register(PlanExtended)(steering.extended)
+_change.register(steering.OperationPaused)(steering.paused)
+_change.register(steering.OperationResumed)(steering.resumed)
+_change.register(steering.StepsApproved)(steering.approved)
+_change.register(steering.StepOvertaken)(steering.overtaken)
 
 
 @_change.register
@@ -417,7 +418,10 @@ def _started(event: StepStarted, step: Step, at: datetime) -> Step:
         started_at=at,
         was_paused=event.was_paused,
         handover=event.handover,
+        connections=event.connections,
+        may_post_copy=event.may_post_copy,
         boot_id=event.boot_id,
+        is_encrypted=event.is_encrypted,
     )
     return replace(
         step,

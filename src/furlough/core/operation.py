@@ -32,9 +32,14 @@ class Outcome(StrEnum):
 
 
 class Act(StrEnum):
-    """Effects of settling and verifying: each is journaled before it is made."""
+    """Effects within a step, of helping it to its end, settling and verifying: each is journaled
+    before it is made."""
 
     ABORT = "abort"
+    RAISE_DOWNTIME_LIMIT = "raise_downtime_limit"
+    START_POST_COPY = "start_post_copy"
+    RECOVER_POST_COPY = "recover_post_copy"
+    PAUSE_SOURCE = "pause_source"
     RESUME_TARGET = "resume_target"
     RESUME_SOURCE = "resume_source"
     SUSPEND_SOURCE = "suspend_source"
@@ -47,6 +52,12 @@ class Act(StrEnum):
     POWER_OFF_HOST = "power_off_host"
     POWER_OFF = "power_off"
     SAVE = "save"
+    COPY_STATE = "copy_state"
+    DEFINE_TARGET = "define_target"
+    START_TARGET = "start_target"
+    GIVE_UP = "give_up"
+    DEFINE_SOURCE = "define_source"
+    START_SOURCE = "start_source"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +93,16 @@ class Attempt:
     counts: bool = True
     was_paused: bool = False
     handover: Handover = Handover.NORMAL
+    connections: int = 0
+    may_post_copy: bool = False
     boot_id: str = ""
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A planned step and how far it is."""
+    """A planned step and how far it is. `is_overtaken`: it was skipped or had failed, and another
+    step, or somebody else, takes care of its VM instead."""
 
     planned: PlannedStep
     operation: OperationId
@@ -102,6 +117,7 @@ class Step:
     failure: Failure | None = None
     evidence: Evidence = NO_EVIDENCE
     notes: tuple[str, ...] = ()
+    is_overtaken: bool = False
 
     @property
     def id(self) -> StepId:
@@ -161,8 +177,21 @@ class RosterEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replan:
+    """A plan that was made anew under way: why, the hashes before and after, and what is different
+    for whom, in words."""
+
+    at: datetime
+    before: str
+    after: str
+    why: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operation:
-    """Everything known about one operation."""
+    """Everything known about one operation. `approved`: the numbers of the steps that a person has
+    approved; `urged`: how often a person has said: go on."""
 
     id: OperationId
     kind: OperationKind
@@ -186,6 +215,9 @@ class Operation:
     epoch: int = 0
     crashes: int = 0
     events: int = 0
+    approved: tuple[int, ...] = ()
+    urged: int = 0
+    replans: tuple[Replan, ...] = ()
 
     @property
     def is_final(self) -> bool:

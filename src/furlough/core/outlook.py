@@ -10,7 +10,7 @@ from furlough.core.estimate import NO_TIME, PROOF, Range, side_by_side
 from furlough.core.ids import HostName
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method, PlannedStep
-from furlough.core.states import StepState
+from furlough.core.states import OperationState, StepState
 
 _MIB = 2**20
 # From this share of the memory on, the pace that was seen says more than the plan.
@@ -29,9 +29,9 @@ class Copied:
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
     """`percent` counts memory as the plan expected it, so that it does not go back when a step
-    has sent less, and VMs that are stopped or started where no memory is sent; `eta` is None when
-    the operation is final. Bytes are of guest memory, of steps that are done what they really
-    sent."""
+    has sent less, and VMs that are stopped or started where no memory is sent; what ended otherwise
+    than well stays at what it reached. `eta` is None when the operation is final. Bytes are of
+    guest memory, of steps that are done what they really sent."""
 
     percent: int
     eta: Range | None
@@ -46,7 +46,8 @@ def outlook(operation: Operation, live: Mapping[int, Copied], now: datetime) -> 
     expected_mib = sum(step.planned.sent_mib for step in operation.steps)
     reached_mib = sum(_reached_mib(step, live.get(step.number)) for step in operation.steps)
     reached = int(100 * reached_mib / expected_mib) if expected_mib else _steps_over(operation)
-    percent = 100 if operation.is_final else min(99, reached)
+    is_done = operation.state is OperationState.SUCCEEDED
+    percent = 100 if is_done else min(99, reached)
     return Outlook(
         percent=percent,
         eta=None if operation.is_final else _eta(operation, live, now),
@@ -163,4 +164,4 @@ def _power_time(steps: Sequence[Step]) -> Range:
     )
 
 
-_POWER = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
+_POWER = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START, Method.COLD})

@@ -24,6 +24,8 @@ class OperationKind(StrEnum):
 
     ENTER = "enter"
     EXIT = "exit"
+    RESTORE = "restore"
+    CLOSE_RECORD = "close_record"
     CORDON = "cordon"
     UNCORDON = "uncordon"
     START_VM = "start_vm"
@@ -37,7 +39,7 @@ class OperationKind(StrEnum):
 
 class Method(StrEnum):
     """What a step does, or what is done with a VM. The first five concern a host, the others a
-    VM; `cold` and `leave` are dispositions that no step carries out."""
+    VM; `leave` is a disposition that no step carries out."""
 
     RAISE_GUARD = "raise_guard"
     CONFIRM_EMPTY = "confirm_empty"
@@ -80,7 +82,8 @@ class PlannedStep:
     raised guard lets pass; `grace_s` how long a guest may take to shut down (0: as the request
     says), `may_power_off` whether its power is cut after that; `drive` and `medium` the target
     and source of a disk that is taken out or put back; the estimates count from the start of the
-    plan.
+    plan. `after`: numbers of steps, maybe of other hosts, that must have succeeded before: they
+    make its room, or bring its VM to `source`.
     """
 
     number: int
@@ -100,10 +103,21 @@ class PlannedStep:
     may_power_off: bool = False
     drive: str = ""
     medium: str = ""
+    after: tuple[int, ...] = ()
     start_s: float = 0.0
     duration_s: float = 0.0
     downtime_ms: int = 0
     sent_mib: int = 0
+
+
+class WhyStays(StrEnum):
+    """What follows from a VM's staying where it is: it was meant to go and cannot (`hindered`); it
+    was not meant to go this time (`postponed`); or others have decided about it since, so that it
+    is none of ours any more (`let_go`). The first two stay on record after an exit."""
+
+    HINDERED = "hindered"
+    POSTPONED = "postponed"
+    LET_GO = "let_go"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +127,12 @@ class Unplaced:
     vm: VmId
     vm_name: str
     reasons: Mapping[HostName, tuple[str, ...]]
+    why: WhyStays = WhyStays.HINDERED
+
+    @property
+    def words(self) -> str:
+        """Every reason, in a sentence."""
+        return "; ".join(dict.fromkeys(one for found in self.reasons.values() for one in found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +181,18 @@ class Plan:
 
 
 def _decisions(step: PlannedStep) -> list[object]:
+    waits = [step.after] if step.after else []
     return [
         step.number, step.method, step.host, step.wave, step.vm, step.source, step.targets,
         step.handover, step.waives_storage_check, step.admit, step.grace_s, step.may_power_off,
-        step.drive, step.medium,
+        step.drive, step.medium, *waits,
     ]  # fmt: skip
 
 
 def numbered(steps: tuple[PlannedStep, ...], first: int = 1) -> tuple[PlannedStep, ...]:
-    """The same steps, numbered in their order."""
-    return tuple(replace(step, number=first + n) for n, step in enumerate(steps))
+    """The same steps, numbered in their order, and so the steps that they come after."""
+    new = {step.number: first + n for n, step in enumerate(steps)}
+    return tuple(
+        replace(step, number=first + n, after=tuple(sorted(new[one] for one in step.after)))
+        for n, step in enumerate(steps)
+    )

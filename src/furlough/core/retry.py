@@ -36,6 +36,14 @@ REFUSALS: Mapping[str, RefusalClass] = {
     "hypervisor.failed": RefusalClass(
         meaning="The hypervisor failed; its own words are in the message.", delay_s=2
     ),
+    "migration.stalled": RefusalClass(
+        meaning="The link between both hosts carried nothing for a while; the VM stayed.",
+        delay_s=60,
+    ),
+    "migration.not_converging": RefusalClass(
+        meaning="Its guest writes as fast as is copied, and its policy allows no more help.",
+        delay_s=None,
+    ),
     "target.refused": RefusalClass(
         meaning="This target will not take the VM (CPU, memory, network, name, guard).", delay_s=0
     ),
@@ -63,6 +71,14 @@ REFUSALS: Mapping[str, RefusalClass] = {
     ),
     "vm.transient": RefusalClass(
         meaning="The VM has no definition: stopped, it would be gone.", delay_s=None
+    ),
+    "vm.start_failed": RefusalClass(
+        meaning="The VM was moved cold and did not start on its target; it was brought home.",
+        delay_s=None,
+    ),
+    "vm.managed_save": RefusalClass(
+        meaning="The VM's memory was saved on its host; moved cold, it would lose that.",
+        delay_s=None,
     ),
     "vm.left": RefusalClass(
         meaning="VMs are still on the host that are to be left as they are.", delay_s=None

@@ -15,6 +15,7 @@ mind (the source restarts its CPUs up to one keepalive time after the target has
     stopped           paused            it ran on at home and stopped  -> ask
     paused            running           stale copy, held by a lock     -> power off the source
     paused            running, postcopy the target still needs it      -> wait
+    postcopy failed   postcopy failed   the link between them broke    -> go on, or ask
     paused            absent            the target never got it        -> resume the source
     paused            shut off          it may have run there          -> ask
     paused            paused            ran nowhere since              -> remove that, or ask
@@ -93,7 +94,8 @@ class Ruling:
 
 def rule(source: Look, target: Look, trail: Trail) -> Ruling:
     """The ruling for one pair of looks, taken at about the same time."""
-    if source.job is Job.OUTGOING:
+    is_broken = Why.POSTCOPY_FAILED in (source.why, target.why)
+    if source.job is Job.OUTGOING and not is_broken:
         return Ruling(conclusion=Conclusion.FOLLOW, meaning="the migration is going on")
     for look in (source, target):
         if look.presence is Presence.SILENT:
@@ -102,12 +104,27 @@ def rule(source: Look, target: Look, trail: Trail) -> Ruling:
                 meaning=f"{look.host} does not answer; the outcome is unknown",
                 code="host.silent",
             )
-    if Why.POSTCOPY_FAILED in (source.why, target.why):
-        return _ask(
-            "migration.postcopy_failed",
-            "the link broke in post-copy; each side has a part of the VM, destroy neither",
-        )
+    if is_broken:
+        return _broken_post_copy(source, target, trail)
     return _BY_SOURCE[source.presence](source, target, trail)
+
+
+def _broken_post_copy(source: Look, target: Look, trail: Trail) -> Ruling:
+    """Neither side has all of it. Where both still have their part, it can go on once the link
+    is back; whoever else began it has to say so."""
+    meaning = "the link broke in post-copy; each side has a part of the VM, destroy neither"
+    if not (source.is_here and target.is_here):
+        gone = target.host if source.is_here else source.host
+        meaning = f"{gone} has lost its part of the VM in post-copy; what is left cannot run on"
+    elif Act.START_POST_COPY in trail.acts:
+        return Ruling(
+            conclusion=Conclusion.ACT,
+            act=Act.RECOVER_POST_COPY,
+            patience=Patience.TWICE,
+            meaning=meaning,
+            code="migration.postcopy_failed",
+        )
+    return _ask("migration.postcopy_failed", meaning)
 
 
 def _source_running(source: Look, target: Look, trail: Trail) -> Ruling:
@@ -133,8 +150,14 @@ def _source_paused(source: Look, target: Look, trail: Trail) -> Ruling:
         return _wait("the target still waits for data")
     if Why.POSTCOPY in (source.why, target.why):
         return _wait("the target still takes memory from the source")
-    if source.why not in (Why.MIGRATION, Why.API_ERROR):
+    is_ours = Act.PAUSE_SOURCE in trail.acts and not trail.was_paused
+    if source.why not in (Why.MIGRATION, Why.API_ERROR) and not is_ours:
         return _paused_by_others(source, target, trail)
+    if Act.START_POST_COPY in trail.acts:
+        return _ask(
+            "migration.postcopy_failed",
+            "it went over to post-copy, and whether the target has all of it cannot be seen",
+        )
     if target.presence is Presence.RUNNING:
         return Ruling(
             conclusion=Conclusion.ACT,

@@ -92,7 +92,10 @@ OPERATION_STATES: Mapping[OperationState, frozenset[OperationState]] = {
     | _ENDS,
     OperationState.PAUSED: frozenset({OperationState.RUNNING, OperationState.CANCELLING}),
     # To an end: the last step came to its end by itself before what was waited for had come.
-    OperationState.BLOCKED: frozenset({OperationState.RUNNING, OperationState.CANCELLING}) | _ENDS,
+    OperationState.BLOCKED: frozenset(
+        {OperationState.RUNNING, OperationState.PAUSED, OperationState.CANCELLING}
+    )
+    | _ENDS,
     OperationState.CANCELLING: frozenset(_ENDS),
     OperationState.SUCCEEDED: frozenset(),
     OperationState.FAILED: frozenset(),

@@ -227,14 +227,19 @@ POLICY_CODES: Mapping[str, Kind] = {
         remedy="Ask its owner; then accept this finding, or name the VM to be shut down.",
     ),
     "vm.cold": Kind(
-        severity=_BLOCKER,
-        meaning="The VM may be moved cold, which this version does not carry out.",
-        remedy="Name it to be shut down, or set on_maintenance to shut_down or suspend.",
-        may_be_overridden=False,
+        severity=_INFO,
+        meaning="The VM cannot move live, and its policy lets it move cold: it is shut down, "
+        "moved, and started on its target.",
+        remedy="Nothing to do, if its outage is acceptable now.",
+    ),
+    "vm.off_stays": Kind(
+        severity=_WARNING,
+        meaning="All VMs are to leave, and this one, which is powered off, stays.",
+        remedy="Remove the cause, or leave it: it keeps nobody from entering maintenance.",
     ),
     "vm.ha_shut_down": Kind(
         severity=_BLOCKER,
-        meaning="A VM marked ha would be shut down or suspended.",
+        meaning="A VM marked ha would be shut down, suspended or moved cold.",
         remedy="Remove what keeps it from moving live, or accept its outage with a reason.",
     ),
     "vm.group": Kind(

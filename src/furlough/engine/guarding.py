@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from furlough.core.admission import terms_of
+from furlough.core.holding import waits_for_failed
 from furlough.core.ids import VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.journal import (
@@ -22,7 +23,7 @@ from furlough.core.journal import (
 )
 from furlough.core.operation import Evidence, Failure, Operation, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
-from furlough.core.policy import EnterOptions
+from furlough.core.policy import Automation, EnterOptions
 from furlough.core.retry import retry_at
 from furlough.core.states import HostMode, OperationState, StepState
 from furlough.engine.ledger import Ledger
@@ -30,6 +31,7 @@ from furlough.engine.work import Work
 from furlough.errors import Conflict, FurloughError, Refused, Stale, Unreachable
 from furlough.planning.assessment import Assessment
 from furlough.planning.candidates import arriving, movers
+from furlough.planning.hands_off import still_there
 from furlough.planning.planner import before, plan_remainder
 from furlough.ports import Occupancy
 from furlough.prechecks.assessing import assess
@@ -146,8 +148,7 @@ class Emptiness(HostStep):
     """
 
     async def _act(self) -> None:
-        entering = self._ledger.operation.kind is OperationKind.ENTER
-        if entering and self._is_cancelling:
+        if self._is_entering and self._is_cancelling:
             raise Refused("cancelled", "The operation was cancelled before the proof.")
         first = await self._work.hypervisor.occupancy(self._host)
         if not await self._accepts(first):
@@ -190,16 +191,40 @@ class Emptiness(HostStep):
                 f"The marker on {self._host} is gone or of another operation.",
                 remedy="Find out who took it away, then enter again.",
             )
-        if seen.is_empty:
+        is_left = self._is_entering and await self._is_left_to_people()
+        if seen.is_empty and not is_left:
             return True
-        if self._ledger.operation.kind is not OperationKind.ENTER:
+        if not self._is_entering:
             raise Refused("host.not_empty", seen.words)
+        if is_left:
+            return False
         if seen.active:
             await self._work.observer.refresh()
             await self._take_in(await self._work.observer.inventory())
         else:
             await self._wait("host.not_empty", seen.words)
         return False
+
+    @property
+    def _is_entering(self) -> bool:
+        return self._ledger.operation.kind is OperationKind.ENTER
+
+    async def _is_left_to_people(self) -> bool:
+        """Whether people, who do the moving themselves, have yet to take VMs off the host; if so,
+        the operation says which."""
+        options = _options(self._ledger.operation)
+        if options.automation is not Automation.OFF:
+            return False
+        await self._work.observer.refresh([self._host])
+        inventory = await self._work.observer.inventory()
+        left = still_there(inventory, self._host, options)
+        if left:
+            names = ", ".join(vm.name for vm in left)
+            await self._wait(
+                "awaiting_empty",
+                f"people to move or shut down {len(left)} VM(s) on {self._host}: {names}",
+            )
+        return bool(left)
 
     async def _take_in(self, inventory: Inventory) -> None:
         """Plan for the VMs that are there all the same, and come back when they have left."""
@@ -239,7 +264,12 @@ class Emptiness(HostStep):
         has accepted, that is the end of it; else a person has to do something."""
         chosen = {one.vm: one for one in assessment.dispositions if one.host == self._host}
         left = [vm for vm in here if chosen[vm.id].method is Method.LEAVE]
-        if len(left) == len(here) and LEAVE in _options(self._ledger.operation).override:
+        waits = waits_for_failed(self._ledger.operation)
+        if (
+            not waits
+            and len(left) == len(here)
+            and LEAVE in _options(self._ledger.operation).override
+        ):
             names = ", ".join(f"{vm.name} ({vm.id})" for vm in left)
             raise Refused(
                 "vm.left",
@@ -287,7 +317,11 @@ class Emptiness(HostStep):
         return assess(inventory, [self._host], options, reservations)
 
     def _may_return(self, vm: Vm) -> bool:
-        moves = [step for step in self._ledger.operation.steps if step.planned.vm == vm.id]
+        moves = [
+            step
+            for step in self._ledger.operation.steps
+            if step.planned.vm == vm.id and not step.is_overtaken
+        ]
         return len(moves) < _MOST_RETURNS
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from furlough.core.admission import Terms
-from furlough.core.journal import Event, OperationBlocked, OperationUnblocked
+from furlough.core.journal import Event, OperationBlocked, OperationUnblocked, StepStarted
 from furlough.core.operation import Operation
+from furlough.core.states import OperationState
 from furlough.errors import Stale, Unreachable
 from furlough.ports import Clock, Notifier, Store
 
@@ -46,6 +47,10 @@ class Ledger:
         `Stale`: the decision has to be made anew."""
         async with self._lock:
             known = self.operation.events
+            # A step that has waited for its moment finds out here that nothing new is to start.
+            is_paused = self.operation.state is OperationState.PAUSED
+            if is_paused and any(isinstance(event, StepStarted) for event in events):
+                raise Stale("operation.stale", f"{self.operation.id} is paused.")
             if not await self._try(events, terms):
                 raise Stale("operation.stale", f"{self.operation.id} changed at event {known}.")
 
@@ -55,8 +60,8 @@ class Ledger:
             await self._read()
 
     async def wait(self, step: int, code: str, words: str) -> None:
-        """Step `step` waits for something only the world or a person can bring; with an empty
-        code: no longer."""
+        """Step `step` (0: the operation as a whole) waits for something only the world or a person
+        can bring; with an empty code: no longer."""
         if self.operation.is_final:
             return
         before = dict(self._waits)

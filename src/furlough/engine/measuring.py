@@ -41,6 +41,7 @@ class Measuring:
         self._hypervisor = hypervisor
         self._clock = clock
         self._known: dict[VmId, Writing] = {}
+        self._turns: dict[HostName, asyncio.Lock] = {}
 
     def as_measured(self, vm: Vm, now: datetime) -> Vm:
         """The VM with what was measured of it, as long as that holds."""
@@ -48,17 +49,27 @@ class Measuring:
 
     async def survey(self, inventory: Inventory, hosts: Sequence[HostName]) -> None:
         """Measure the VMs of these hosts, side by side, but for those measured a short time ago."""
+        await self.survey_vms(inventory, [vm for name in hosts for vm in inventory.vms_on(name)])
+
+    async def survey_vms(self, inventory: Inventory, vms: Sequence[Vm]) -> None:
+        """The same for these VMs, wherever they are."""
         now = self._clock.now()
         self._known = {vm: one for vm, one in self._known.items() if one.holds(now)}
         async with asyncio.TaskGroup() as tasks:
-            for name in hosts:
-                wanted = [
-                    vm
-                    for vm in inventory.vms_on(name)
-                    if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
-                ]
-                if wanted and inventory.host(name).is_connected:
-                    tasks.create_task(self._measure(name, wanted, inventory))
+            for name in dict.fromkeys(vm.host for vm in vms):
+                if inventory.host(name).is_connected:
+                    on_host = [vm for vm in vms if vm.host == name]
+                    tasks.create_task(self._survey_host(name, on_host, inventory))
+
+    async def _survey_host(self, host: HostName, vms: Sequence[Vm], inventory: Inventory) -> None:
+        """One at a time: whoever comes second finds what the first has measured."""
+        async with self._turns.setdefault(host, asyncio.Lock()):
+            now = self._clock.now()
+            wanted = [
+                vm for vm in vms if can_be_measured(vm) and not self._holds_a_while(vm.id, now)
+            ]
+            if wanted:
+                await self._measure(host, wanted, inventory)
 
     def _holds_a_while(self, vm: VmId, now: datetime) -> bool:
         """Whether what is known of a VM will still hold when the plan is made."""

@@ -8,12 +8,17 @@ pending ── look ──► started ── call ──► settle ──► ver
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from furlough.core.admission import terms_of
+from furlough.core.bandwidth import NO_LIMIT, Flow, stream_mib_s
+from furlough.core.encryption import Wire
+from furlough.core.estimate import link_mib_s
 from furlough.core.ids import HostName, VmId
+from furlough.core.inventory import Inventory
 from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.operation import Act, Evidence, Failure, Outcome, Step
@@ -21,14 +26,19 @@ from furlough.core.plan import Handover
 from furlough.core.retry import retry_at
 from furlough.core.settlement import Call, Conclusion, Trail
 from furlough.core.states import OperationState, StepState
+from furlough.engine.helping import Helper, Patient
+from furlough.engine.helping import Voice as Help
 from furlough.engine.learning import Journey
 from furlough.engine.ledger import Ledger
 from furlough.engine.settling import Dispute, Settled, Voice
+from furlough.engine.traffic import Lane
 from furlough.engine.whereabouts import fate_at_home, fate_elsewhere, search
 from furlough.engine.work import Work
 from furlough.errors import Bug, Conflict, FurloughError, Refused, Stale, Unreachable
 from furlough.planning.handover import handover_of
-from furlough.ports import MigrationOrder, MigrationReport
+from furlough.planning.sending import way_of
+from furlough.planning.wires import wire_of
+from furlough.ports import MigrationOrder, MigrationReport, Progress
 
 _ABORT_AGAIN_S = 1.0
 _NO_REPORT = MigrationReport()
@@ -61,6 +71,9 @@ class Migration:
         self._source: HostName = planned.source
         # As it is just before the start: its owner may have changed it since it was planned.
         self._seen: Look | None = None
+        self._clear_because = ""
+        self._inventory: Inventory | None = None
+        self._helper: Helper | None = None
 
     @property
     def _step(self) -> Step:
@@ -74,11 +87,18 @@ class Migration:
         if target is None or not await self._is_ready(target):
             return
         if await self._start(target):
-            await self._see_through(await self._call(target), counts=True)
+            async with self._helped(target, is_begun=False) as lane:
+                result = await self._call(target, lane)
+                if result.call is not Call.UNKNOWN:
+                    self._work.traffic.leave_link(lane)
+                await self._see_through(result, counts=True)
 
     async def adopt(self) -> None:
         """See a step through that a dead process of ours has left started."""
-        await self._see_through(_Result(call=Call.UNKNOWN), counts=False)
+        if self._step.target is None:
+            raise Bug("step.no_target", f"{self._step.id} was started without a target.")
+        async with self._helped(self._step.target, is_begun=True):
+            await self._see_through(_Result(call=Call.UNKNOWN), counts=False)
 
     async def abort(self) -> None:
         """Ask the hypervisor to stop it, again and again until it is over."""
@@ -133,18 +153,33 @@ class Migration:
 
     async def _start(self, target: HostName) -> bool:
         """Write the intent, where slots, room and the target's mode allow it."""
-        inventory = await self._work.observer.inventory()
+        if self._step.planned.after:
+            # Its room has only just been made: what was known of the target is too old.
+            await self._work.observer.refresh([target])
+        inventory = self._inventory = await self._work.observer.inventory()
+        wire = wire_of(inventory.host(self._source), inventory.host(target))
+        if not wire.is_allowed:
+            await self._refuse_clear(target, wire)
+            return False
+        self._clear_because = wire.because
         planned, copies = self._step.planned, inventory.running_copies_of(self._vm)
         # Disks and proofs may have changed since the plan: as careful as the stricter of both.
         is_held = planned.handover is Handover.HELD or any(
             handover_of(vm, inventory) is Handover.HELD for vm in copies
         )
+        handover = Handover.HELD if is_held else Handover.NORMAL
+        was_paused = self._seen is not None and self._seen.presence is Presence.PAUSED
+        way = way_of(self._vm, self._source, target, inventory)
+        may_post_copy = way.may_post_copy and not is_held and not was_paused
         intent = StepStarted(
             step=self._number,
             target=target,
             epoch=self._ledger.operation.epoch,
-            was_paused=self._seen is not None and self._seen.presence is Presence.PAUSED,
-            handover=Handover.HELD if is_held else Handover.NORMAL,
+            was_paused=was_paused,
+            handover=handover,
+            connections=0 if may_post_copy else way.connections,
+            may_post_copy=may_post_copy,
+            is_encrypted=wire.is_encrypted,
         )
         try:
             await self._ledger.record_if_unchanged(intent, terms=terms_of(inventory, [target]))
@@ -158,6 +193,11 @@ class Migration:
             await self._refuse(target, error.code, error.message)
             return False
         return True
+
+    async def _refuse_clear(self, target: HostName, wire: Wire) -> None:
+        """Certificates may have gone, or the wish may have come, since the plan."""
+        message = f"Memory may not pass to {target} in clear: {wire.because}."
+        await self._refuse(target, "target.refused", message)
 
     async def _refuse(self, target: HostName, code: str, message: str) -> None:
         """The attempt failed before it began: on to the next target, or later."""
@@ -182,26 +222,61 @@ class Migration:
             if self._step.state is StepState.PENDING:
                 await self._ledger.record_if_unchanged(event)
 
-    async def _call(self, target: HostName) -> _Result:
-        """The call itself. Whatever it says, the settling looks."""
-        planned = self._step.planned
-        order = MigrationOrder(
+    @asynccontextmanager
+    async def _helped(self, target: HostName, *, is_begun: bool) -> AsyncIterator[Lane]:
+        """With a place on the links, and help at hand, until it is over."""
+        inventory = self._inventory or await self._work.observer.inventory()
+        attempt = self._step.attempts[-1]
+        flow = Flow(
             vm=self._vm,
             source=self._source,
             target=target,
-            handover=self._step.attempts[-1].handover,
+            memory_mib=self._step.planned.sent_mib or math.inf,
+            stream_mib_s=stream_mib_s(attempt.connections),
+        )
+        links = {host.name: link_mib_s(host) for host in inventory.hosts}
+        patient = Patient(
+            vm=self._vm,
+            source=self._source,
+            policy=way_of(self._vm, self._source, target, inventory).policy,
+            may_post_copy=attempt.may_post_copy,
+        )
+        voice = Help(
+            announce=self._announce, acts=lambda: frozenset(self._step.acts), show=self._show
+        )
+        async with self._work.traffic.lane(flow, links, is_begun=is_begun) as lane:
+            self._helper = Helper(self._work, patient, voice, lane)
+            async with self._helper.at_hand():
+                yield lane
+
+    def _order(self, target: HostName) -> MigrationOrder:
+        """What the hypervisor is told, as the intent has it."""
+        planned, attempt = self._step.planned, self._step.attempts[-1]
+        return MigrationOrder(
+            vm=self._vm,
+            source=self._source,
+            target=target,
+            handover=attempt.handover,
             carries_definition=planned.before.is_persistent
             if self._seen is None
             else self._seen.is_persistent,
             waives_storage_check=planned.waives_storage_check
-            and self._step.attempts[-1].handover is planned.handover,
+            and attempt.handover is planned.handover,
             operation=self._ledger.operation.id,
             epoch=self._ledger.operation.epoch,
+            is_encrypted=attempt.is_encrypted,
+            connections=attempt.connections,
+            may_post_copy=attempt.may_post_copy,
         )
+
+    async def _call(self, target: HostName, lane: Lane) -> _Result:
+        """The call itself. Whatever it says, the settling looks."""
+        order = replace(self._order(target), speed_mib_s=lane.told_mib_s or NO_LIMIT)
         try:
-            with self._work.observer.link_speeds.watched(self._source, target) as journey:
-                async with self._watched():
-                    report = await self._work.hypervisor.migrate_live(order)
+            speeds, is_free = self._work.observer.link_speeds, lane.is_free
+            with speeds.watched(self._source, target, is_free=is_free) as journey:
+                lane.on_free = lambda: speeds.let_go(journey)
+                report = await self._work.hypervisor.migrate_live(order)
         except Refused as error:
             return _Result(call=Call.REFUSED, failure=_failure(error))
         except Unreachable as error:
@@ -226,7 +301,7 @@ class Migration:
             was_paused=attempt.was_paused,
             acts=frozenset(self._step.acts),
         )
-        voice = Voice(announce=self._announce, wait=self._wait_named, follow=self._follow)
+        voice = Voice(announce=self._announce, wait=self._wait_named, recover=self._recover)
         settled = await self._work.settler.settle(dispute, trail, voice)
         self._work.board.put(self._ledger.operation.id, self._number, None)
         if settled.conclusion is Conclusion.MOVED:
@@ -240,8 +315,13 @@ class Migration:
     async def _succeed(self, settled: Settled, report: MigrationReport) -> None:
         """It has moved: bring along what the hypervisor does not, then record it."""
         settled, notes = await self._carry_over(settled)
+        if throttled := self._helper.throttled if self._helper is not None else 0:
+            slowed = f"Its guest was slowed by up to {throttled} % until its memory was copied."
+            notes = (*notes, slowed)
         if settled.ruling.code:
             notes = (*notes, settled.ruling.meaning)
+        if self._clear_because:
+            notes = (*notes, f"Its memory passed in clear: {self._clear_because}.")
         await self._ledger.record(
             StepSucceeded(
                 step=self._number,
@@ -292,6 +372,8 @@ class Migration:
     async def _fail(self, settled: Settled, failure: Failure, *, counts: bool) -> None:
         """It stayed on its source: once more, unless that is of no use or not wanted."""
         operation, now = self._ledger.operation, self._work.clock.now()
+        if self._helper is not None and self._helper.gave_up is not None:
+            failure = self._helper.gave_up
         again = retry_at(self._step, failure, now)
         if operation.state is OperationState.CANCELLING:
             again = None
@@ -350,28 +432,20 @@ class Migration:
         """What a settling says of "it", with the name that people know it by."""
         await self._wait(ruled, f"VM {self._step.planned.vm_name}: {words}" if ruled else "")
 
-    async def _follow(self) -> None:
+    def _show(self, progress: Progress) -> None:
+        self._work.board.put(self._ledger.operation.id, self._number, progress)
+
+    async def _recover(self) -> str:
+        """Let a post-copy go on whose link broke; why it does not, empty if it has ended."""
+        target = self._step.target
+        if target is None:
+            raise Bug("step.no_target", f"{self._step.id} was started without a target.")
+        order = replace(self._order(target), resumes_post_copy=True)
         try:
-            progress = await self._work.hypervisor.progress(self._source, self._vm)
-        except FurloughError:
-            return  # Progress is a courtesy; the settling notices when a host is silent.
-        if progress is not None:
-            self._work.board.put(self._ledger.operation.id, self._number, progress)
-
-    @asynccontextmanager
-    async def _watched(self) -> AsyncIterator[None]:
-        """Keep the progress board fresh while the call lasts."""
-
-        async def watch() -> None:
-            while True:
-                await self._work.clock.sleep(self._work.pace.progress_s)
-                await self._follow()
-
-        watcher = asyncio.create_task(watch())
-        try:
-            yield
-        finally:
-            watcher.cancel()
+            await self._work.hypervisor.migrate_live(order)
+        except FurloughError as error:
+            return error.message
+        return ""
 
 
 def _failure(error: FurloughError) -> Failure:

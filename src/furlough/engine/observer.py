@@ -15,8 +15,9 @@ import structlog
 from furlough.core.admission import Standing
 from furlough.core.drift import kept_empty_by
 from furlough.core.enrolment import EnrolledHost, Enrolment, facts_of
-from furlough.core.ids import HostName
+from furlough.core.ids import ClusterName, HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.policy import ClusterPolicy
 from furlough.core.states import Guard, HostMode, Reachability
 from furlough.core.vm_policy import Words, policy_of
 from furlough.engine.learning import LinkSpeeds
@@ -158,12 +159,26 @@ class Observer:
         )
         return replace(await self.inventory(), site_findings=found)
 
+    async def survey_return(self, homes: Sequence[HostName], vms: Sequence[VmId]) -> Inventory:
+        """All that is known now, after the homes of these VMs and the hosts where they are have
+        been probed, the homes asked about the VMs, and their writing measured."""
+        known = await self.inventory()
+        coming = [known.vm(vm) for vm in vms if known.copies_of(vm)]
+        await asyncio.gather(
+            self._probing.survey_return(known, homes, coming),
+            self._measuring.survey_vms(known, coming),
+        )
+        return await self.inventory()
+
     async def inventory(self) -> Inventory:
         """All that is known now. Silent hosts keep the VMs last seen there, unless another host
         lists them by now."""
         enrolment = await self._store.enrolment()
         standings = await self._store.standings()
-        hosts = [self._host(one, standings) for one in enrolment.hosts if one.name in standings]
+        policies = {cluster.name: cluster.policy for cluster in enrolment.clusters}
+        hosts = [
+            self._host(one, standings, policies) for one in enrolment.hosts if one.name in standings
+        ]
         return Inventory(
             taken_at=self._clock.now(),
             clusters=list(enrolment.clusters),
@@ -174,7 +189,12 @@ class Observer:
             link_speeds=await self.link_speeds.known(),
         )
 
-    def _host(self, one: EnrolledHost, standings: Mapping[HostName, Standing]) -> Host:
+    def _host(
+        self,
+        one: EnrolledHost,
+        standings: Mapping[HostName, Standing],
+        policies: Mapping[ClusterName, ClusterPolicy],
+    ) -> Host:
         sight = self._sights.get(one.name, _Sight())
         standing, facts = standings[one.name], sight.facts
         known = Host(
@@ -188,6 +208,7 @@ class Observer:
             reserved_memory_mib=one.reserved_memory_mib,
             datastores=frozenset(one.datastores),
             link_mbit_s=one.link_mbit_s,
+            migration_tls=one.migration_tls or policies[one.cluster].migration_tls,
             addresses=frozenset({one.address, one.migration_address} - {""}),
             probe=self._probing.probe_of(one.name),
             has_other_way_in=bool(one.bmc) or one.has_other_way_in,
@@ -212,6 +233,7 @@ class Observer:
             has_guard=facts.has_guard,
             guard=_guard_of(facts),
             guard_trouble=facts.guard_trouble,
+            tls=facts.tls,
         )
 
     def _vms(self, enrolment: Enrolment, hosts: Iterable[Host]) -> Iterable[Vm]:

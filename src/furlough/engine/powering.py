@@ -15,6 +15,7 @@ from furlough.core.admission import terms_of
 from furlough.core.ids import HostName, VmId
 from furlough.core.journal import StepActed, StepFailed, StepSkipped, StepStarted, StepSucceeded
 from furlough.core.looks import Job, Look, Presence, Why
+from furlough.core.not_home import RETURNS
 from furlough.core.operation import Act, Evidence, Failure, Outcome, Step
 from furlough.core.plan import Method, OperationKind
 from furlough.core.policy import ActionOptions, CancelMode
@@ -233,7 +234,7 @@ class Starting(PowerStep):
     @property
     def _is_return(self) -> bool:
         """Whether an exit starts it, which leaves alone what others have changed since."""
-        return self._ledger.operation.kind is OperationKind.EXIT
+        return self._ledger.operation.kind in RETURNS
 
 
 class Stopping(PowerStep):

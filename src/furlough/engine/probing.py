@@ -86,10 +86,37 @@ class Probing:
                 tasks.create_task(in_turn(self._judge(target, sources, inventory)))
         return site.result()
 
+    async def survey_return(
+        self, inventory: Inventory, homes: Sequence[HostName], vms: Sequence[Vm]
+    ) -> None:
+        """Probe the homes of these VMs, and ask their hypervisors about those that would come;
+        probe the hosts where the VMs are. No other host is asked."""
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def in_turn(work: Coroutine[object, object, None]) -> None:
+            async with at_once:
+                await work
+
+        targets = [inventory.host(name) for name in homes]
+        active = [vm for vm in vms if vm.is_active and vm.host not in homes]
+        sources = [inventory.host(name) for name in dict.fromkeys(vm.host for vm in active)]
+        async with asyncio.TaskGroup() as tasks:
+            for source in sources:
+                tasks.create_task(in_turn(self._probe(source, _mates(source, targets))))
+            for target in targets:
+                mates = _mates(target, sources)
+                names = {one.name for one in mates}
+                coming = [vm for vm in active if vm.host in names]
+                tasks.create_task(in_turn(self._judge_vms(target, mates, coming)))
+
     async def _judge(self, target: Host, sources: Sequence[Host], inventory: Inventory) -> None:
+        """The same about all VMs that have to leave these sources."""
+        vms = [vm for source in sources for vm in movers(inventory, source.name)]
+        await self._judge_vms(target, sources, vms)
+
+    async def _judge_vms(self, target: Host, sources: Sequence[Host], vms: Sequence[Vm]) -> None:
         """Probe a target, and ask its hypervisor about the VMs that could come."""
         await self._probe(target, sources)
-        vms = [vm for source in sources for vm in movers(inventory, source.name)]
         if not (target.is_connected and vms):
             return
         try:

@@ -7,6 +7,7 @@ Nothing is replayed. A step that was left started by a dead process is adopted: 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import structlog
 
 from furlough.core.admission import Flight, has_slot, is_full
 from furlough.core.agenda import Agenda, Ending, agenda
+from furlough.core.bandwidth import Flow
+from furlough.core.estimate import carried_mib_s
+from furlough.core.holding import Need
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Inventory
 from furlough.core.journal import (
@@ -33,6 +37,7 @@ from furlough.core.operation import Outcome, Step
 from furlough.core.plan import Method
 from furlough.core.policy import Limits
 from furlough.core.states import OperationState, StepState
+from furlough.engine.cold_moving import COLD_STEPS
 from furlough.engine.guarding import HOST_STEPS
 from furlough.engine.host_power import HOST_POWER_STEPS
 from furlough.engine.ledger import Ledger, SteppedDown
@@ -40,14 +45,20 @@ from furlough.engine.migrating import Migration
 from furlough.engine.observer import modes_of
 from furlough.engine.powering import POWER_STEPS
 from furlough.engine.remedying import MEDIUM_STEPS
+from furlough.engine.replanning import LOOK_EVERY_S, Replanning
+from furlough.engine.returning import latecomers
 from furlough.engine.work import Work
-from furlough.errors import Stale, Unreachable
+from furlough.errors import Conflict, Refused, Stale, Unreachable
 
 log = structlog.get_logger()
 
 MOST_CRASHES = 3
 # A step that a bug has stopped is tried again so often while its operation is being cancelled.
 _BROKEN_AGAIN_S = 60.0
+# In these states an operation's time runs.
+_TIMED = (OperationState.RUNNING, OperationState.BLOCKED, OperationState.PAUSED)
+# Steps are numbered from 1; this is the number under which the operation itself waits.
+_WHOLE = 0
 
 
 class Executor(Protocol):
@@ -84,6 +95,7 @@ class Runner:
         self._limits: Mapping[ClusterName, Limits] = {}
         self._cluster_of: Mapping[HostName, ClusterName] = {}
         self._is_stale = False
+        self._replanning = Replanning(work, ledger)
 
     def nudge(self) -> None:
         """Something has changed in the store: read it."""
@@ -98,13 +110,16 @@ class Runner:
         enrolment = await self._work.store.enrolment()
         self._limits = {one.name: one.policy.limits for one in enrolment.clusters}
         self._cluster_of = {one.name: one.cluster for one in enrolment.hosts}
-        async with asyncio.TaskGroup() as tasks:
-            while not self._ledger.operation.is_final:
-                try:
-                    await self._advance(tasks)
-                except Unreachable as error:
-                    log.warning("store unavailable", because=error.message)
-                    await self._work.clock.sleep(self._work.pace.poll_s)
+        links = {one.name: carried_mib_s(one.link_mbit_s) for one in enrolment.hosts}
+        self._work.traffic.know(links)
+        with self._work.traffic.told_to(self._ledger.changed):
+            async with asyncio.TaskGroup() as tasks:
+                while not self._ledger.operation.is_final:
+                    try:
+                        await self._advance(tasks)
+                    except Unreachable as error:
+                        log.warning("store unavailable", because=error.message)
+                        await self._work.clock.sleep(self._work.pace.poll_s)
         final = self._ledger.operation
         log.info("operation ended", operation=final.id, state=final.state.value, code=final.code)
 
@@ -141,10 +156,13 @@ class Runner:
                 await self._ledger.record_if_unchanged(DeadlinePassed())
             return
         await self._mind_the_broken()
+        if await self._replanning.round({*self._active, *self._aside}):
+            return
         todo = await self._agenda(now)
         with suppress(Stale):
             if await self._conclude(todo):
                 return
+        await self._tell_need(todo.need)
         self._adopt(tasks)
         self._abort(tasks, todo.abort)
         self._start(tasks, todo.start)
@@ -155,8 +173,13 @@ class Runner:
         return (
             operation.deadline is not None
             and operation.deadline <= now
-            and operation.state in (OperationState.RUNNING, OperationState.BLOCKED)
+            and operation.state in _TIMED
         )
+
+    async def _tell_need(self, need: Need | None) -> None:
+        """What the operation as a whole waits for, beside what its steps wait for."""
+        code, words = ("", "") if need is None else (need.code, need.words)
+        await self._ledger.wait(_WHOLE, code, words)
 
     async def _agenda(self, now: datetime) -> Agenda:
         modes = modes_of(await self._work.store.standings())
@@ -175,10 +198,37 @@ class Runner:
         if events:
             await self._ledger.record_if_unchanged(*events)
             return True
+        if todo.put_back:
+            await self._put_back()
+            return True
         if todo.ending is not None and not self._active:
-            await self._end(todo.ending)
+            if not await self._take_latecomers():
+                await self._end(todo.ending)
             return True
         return False
+
+    async def _take_latecomers(self) -> bool:
+        """Whether VMs that could not come home before can now; then it is not over yet."""
+        more = await latecomers(self._work, self._ledger.operation)
+        if more is None:
+            return False
+        try:
+            await self._ledger.record_if_unchanged(more.event, terms=more.terms)
+        except Stale:
+            raise
+        except (Refused, Conflict):
+            return False  # Somebody else has the room or the VM by now.
+        return True
+
+    async def _put_back(self) -> None:
+        """Plan the way back of those who have left. Where facts change meanwhile, a moment later
+        again."""
+        try:
+            await self._replanning.plan_way_back()
+        except (Refused, Conflict) as error:
+            log.info("way back not planned yet", because=error.message)
+            await self._work.clock.sleep(self._work.pace.poll_s)
+            await self._ledger.refresh()
 
     async def _end(self, ending: Ending) -> None:
         """The last entry, with the modes of the hosts in the same transaction."""
@@ -234,6 +284,7 @@ class Runner:
             if not self._merely_waits(number)
         ]
         flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
+        begun = [flow for step in active if (flow := self._flow_of(step)) is not None]
         full: set[HostName] = set()
         for step in steps:
             if step.planned.source in full and step.method is Method.LIVE:
@@ -245,13 +296,26 @@ class Runner:
             flight = self._flight_of(step)
             if flight is not None:
                 limits = self._limits.get(flight.cluster, Limits())
-                if not has_slot(flight, flying, limits):
+                if not has_slot(flight, flying, limits) or not self._has_use(step, begun):
                     if is_full(flight.source, flying, limits):
                         full.add(flight.source)
                     continue
                 flying.append(flight)
+                begun += [flow for flow in (self._flow_of(step),) if flow is not None]
             executor = self._executor(step)
             self._run(tasks, step, executor, executor.attempt)
+
+    def _has_use(self, step: Step, begun: Sequence[Flow]) -> bool:
+        """Whether its links have a use for one more: as many as fill them, and one to follow."""
+        flow = self._flow_of(step)
+        return flow is None or self._work.traffic.has_use_for(flow, begun)
+
+    def _flow_of(self, step: Step) -> Flow | None:
+        flight, vm = self._flight_of(step), step.planned.vm
+        if flight is None or vm is None:
+            return None
+        memory_mib = step.planned.sent_mib or math.inf
+        return Flow(vm=vm, source=flight.source, target=flight.target, memory_mib=memory_mib)
 
     def _merely_waits(self, number: int) -> bool:
         """Whether a step has not begun and waits for somebody else's job: it takes no slot."""
@@ -317,6 +381,8 @@ class Runner:
     def _executor(self, step: Step) -> Executor:
         if step.method is Method.LIVE:
             return Migration(self._work, self._ledger, step.number)
+        if step.method in COLD_STEPS:
+            return COLD_STEPS[step.method](self._work, self._ledger, step.number)
         if step.method in HOST_STEPS:
             return HOST_STEPS[step.method](self._work, self._ledger, step.number)
         if step.method in HOST_POWER_STEPS:
@@ -337,6 +403,8 @@ class Runner:
         """Until something changes, or it is time to look again."""
         pace = self._work.pace
         longest_s = pace.poll_s if self._resting or self._aside else pace.reread_s
+        if self._replanning.is_watching:
+            longest_s = min(longest_s, LOOK_EVERY_S)
         if wake_at is not None:
             left_s = (wake_at - self._work.clock.now()).total_seconds()
             longest_s = max(0.0, min(longest_s, left_s))

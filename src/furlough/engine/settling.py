@@ -61,12 +61,12 @@ class Settled:
 @dataclass(frozen=True, kw_only=True)
 class Voice:
     """How a settling speaks: `announce` makes an act durable before it is carried out; `wait`
-    says what is being waited for (code and words; without a code: for nobody any more); `follow`
-    is told that the migration is still going on."""
+    says what is being waited for (code and words; without a code: for nobody any more); `recover`
+    lets a post-copy go on whose link broke, and says why it does not."""
 
     announce: Callable[[Act, HostName, str], Awaitable[None]]
     wait: Callable[[str, str], Awaitable[None]]
-    follow: Callable[[], Awaitable[None]]
+    recover: Callable[[], Awaitable[str]]
 
 
 class Settler:
@@ -97,17 +97,18 @@ class Settler:
                     await voice.announce(ruling.act, _host_of(ruling.act, dispute), ruling.meaning)
                     trail = replace(trail, acts=trail.acts | {ruling.act})
                 steadiness.restart()
-                trouble = await self._carry_out(ruling.act, dispute, target)
+                if ruling.act is Act.RECOVER_POST_COPY:
+                    trouble = await voice.recover()
+                else:
+                    trouble = await self._carry_out(ruling.act, dispute, target)
                 if not trouble:
                     failures = 0
                     if ruling.act is Act.RESUME_TARGET:
                         resumed_at = self._clock.monotonic()
                     continue
                 failures += 1
-                await _complain(ruling.act, failures, trouble, voice)
-            elif ruling.conclusion is Conclusion.FOLLOW:
-                await voice.follow()
-            elif ruling.conclusion not in _WAITING:
+                await _complain(ruling, failures, trouble, voice)
+            elif ruling.conclusion not in _GOES_ON:
                 return Settled(ruling=ruling, source=source, target=target, resumed_at=resumed_at)
             await self._clock.sleep(steadiness.pause_s)
 
@@ -140,10 +141,11 @@ class Settler:
         return ""
 
 
-async def _complain(act: Act, failures: int, trouble: str, voice: Voice) -> None:
+async def _complain(ruling: Ruling, failures: int, trouble: str, voice: Voice) -> None:
     """An act may fail for a moment; after some times in a row somebody has to know."""
-    if failures >= _TELL_AFTER:
-        await voice.wait("migration.act_failed", f"{act.value.replace('_', ' ')} fails: {trouble}")
+    if ruling.act is not None and failures >= _TELL_AFTER:
+        what = ruling.act.value.replace("_", " ")
+        await voice.wait(ruling.code or "migration.act_failed", f"{what} fails: {trouble}")
 
 
 def _host_of(act: Act, dispute: Dispute) -> HostName:
@@ -152,6 +154,7 @@ def _host_of(act: Act, dispute: Dispute) -> HostName:
 
 _TELL_AFTER = 3
 _WAITING = frozenset({Conclusion.WAIT, Conclusion.ASK})
+_GOES_ON = _WAITING | {Conclusion.FOLLOW}
 _ON_TARGET = frozenset({Act.RESUME_TARGET, Act.REMOVE_TARGET})
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.engine.observer import Observer
 from furlough.engine.settling import Settler
+from furlough.engine.traffic import Traffic
 from furlough.ports import Clock, Hypervisor, Marker, Notifier, Progress, Store
 
 
@@ -15,14 +16,16 @@ class Pace:
     """How often things are looked at, in seconds. Tests shorten nothing: they use virtual time.
 
     `empty_pause_s` lies between the two looks that confirm a host empty: longer than a start that
-    had passed the hook just before the marker needs to show up in the process list.
+    had passed the hook just before the marker needs to show up in the process list. `stall_s`: how
+    long the link of a migration may carry nothing at all.
     """
 
     lease_s: float = 15.0
     heartbeat_s: float = 5.0
     poll_s: float = 1.0
     reread_s: float = 5.0
-    progress_s: float = 0.5
+    progress_s: float = 0.25
+    stall_s: float = 30.0
     empty_pause_s: float = 2.0
     shut_down_again_s: float = 30.0
 
@@ -54,6 +57,7 @@ class Work:
     observer: Observer
     settler: Settler
     controller: str
+    traffic: Traffic
     pace: Pace = field(default_factory=Pace)
     board: ProgressBoard = field(default_factory=ProgressBoard)
 

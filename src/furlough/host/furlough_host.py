@@ -12,7 +12,8 @@ no shell, no network, a fixed list of verbs, one JSON document on standard outpu
     furlough-host probe [--peer NAME ADDRESS PORT]...
     furlough-host raise --operation ID --epoch N --controller ID [--admit UUID]... [--only UUID]
     furlough-host lower --operation ID --epoch N --controller ID
-    furlough-host act resume|power-off|undefine --vm UUID --epoch N
+    furlough-host act resume|power-off|undefine|fence --vm UUID --epoch N
+    furlough-host vm-state list|read|write|keep --vm UUID [--part NAME] ...
     furlough-host storage ACT --path DIRECTORY --token WORD
     furlough-host reboot|power-off --operation ID --epoch N --controller ID
     furlough-host install|uninstall
@@ -38,7 +39,13 @@ controller "local" and waits until no VM runs. Under the name `esxcli` the same 
 `esxcli system maintenanceMode get|set -e true|false`.
 
 `act` does with a VM what a controller that was overtaken must not do: it remembers the epoch of
-the last act on each VM, and refuses a lower one.
+the last act on each VM, and refuses a lower one. `fence` does no more than that.
+
+`vm-state` copies what a VM that is off keeps here beside its definition: its UEFI variables
+(`nvram/FILE`) and the state of its TPM (`tpm/KIND/FILE`). `write` fills a file under another name,
+piece by piece; `keep` makes it durable and gives it its name, if it has the checksum that it should
+have. A different file that bears that name already is kept beside it. Nothing of it is done while
+a process of the VM is here.
 
 `storage` proves that hosts see the same directory (`write` a small file on one, `read` it on the
 other) and that a lock held on one is respected on the other (`hold` it on one, `try` it on the
@@ -80,7 +87,7 @@ if MYPY:  # Type checkers take this for true; importing it would make every hook
     from collections.abc import Callable
     from typing import IO, Any
 
-VERSION = 2
+VERSION = 3
 ROOT = os.environ.get("FURLOUGH_HOST_ROOT", "")
 STATE_DIR = ROOT + "/var/lib/furlough-host"
 PROGRAM_PATH = ROOT + "/usr/local/sbin/furlough-host"
@@ -111,7 +118,19 @@ ACTS = {
     "resume": ("resume",),
     "power-off": ("destroy",),
     "undefine": ("undefine", "--keep-nvram"),
+    "fence": (),
 }
+NVRAM_DIR = ROOT + "/var/lib/libvirt/qemu/nvram"
+TPM_DIR = ROOT + "/var/lib/libvirt/swtpm"
+TPM_KINDS = ("tpm1.2", "tpm2")
+STATE_PART = re.compile(
+    r"nvram/[A-Za-z0-9][A-Za-z0-9._ -]{0,199}|tpm/tpm(?:1\.2|2)/[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+)
+NVRAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
+PIECE = re.compile(r"[A-Za-z0-9_-]*")
+CHECKSUM = re.compile(r"[0-9a-f]{64}")
+LARGEST_STATE = 64 << 20
+LARGEST_PIECE = 384 << 10
 MOST_ACTS = 10000
 ACT_WITHIN_S = 50  # libvirt itself gives up a process that will not die after 40 s.
 HOOK_WITHIN_S = 10  # libvirt sets no limit: a hook that hangs would hang the start for ever.
@@ -373,7 +392,8 @@ def act(
     os.makedirs(state_dir, mode=0o755, exist_ok=True)
     with Lock(state_dir):
         fence(vm, epoch, state_dir)
-    ask_virsh(*ACTS[what], "--domain", vm, virsh=virsh)
+    if ACTS[what]:
+        ask_virsh(*ACTS[what], "--domain", vm, virsh=virsh)
     return {"done": what}
 
 
@@ -432,6 +452,155 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+# --- the state of a VM that is off -----------------------------------------------------------
+
+
+def vm_state(request: dict[str, Any]) -> dict[str, Any]:
+    """One act about what a VM keeps here beside its definition."""
+    vm, act = request["vm"], request["act"]
+    if any(one["uuid"] == vm for one in processes()["processes"]):
+        raise Refusal("vm_active", "a process of VM %s is here" % vm)
+    if act == "list":
+        return {"parts": list_state(vm, request["nvram"])}
+    if request["part"] is None:
+        raise ValueError("%s is about one part" % act)
+    if act == "read":
+        return read_piece(vm, request["part"], request["offset"])
+    if act == "write":
+        return write_piece(vm, request["part"], request["offset"], request["data"])
+    os.makedirs(STATE_DIR, mode=0o755, exist_ok=True)
+    with Lock(STATE_DIR):
+        fence(vm, request["epoch"], STATE_DIR)
+    return keep_state(vm, request["part"], request["sha256"])
+
+
+def list_state(vm: str, nvram: str | None) -> list[dict[str, Any]]:
+    """The parts that are here, with size and checksum."""
+    parts = [] if nvram is None else ["nvram/" + nvram]
+    for kind in TPM_KINDS:
+        try:
+            directory = state_directory(vm, ["tpm", kind], create=False)
+        except FileNotFoundError:
+            continue
+        try:
+            names = sorted(os.listdir(directory))
+        finally:
+            os.close(directory)
+        parts += ["tpm/%s/%s" % (kind, name) for name in names]
+    found = []
+    for part in parts:
+        is_ours = part.endswith(".furlough-part") or ".before-" in part
+        if STATE_PART.fullmatch(part) and not (is_ours and part.startswith("tpm/")):
+            described = describe_state(vm, part)
+            if described is not None:
+                found.append({"part": part, **described})
+    return found
+
+
+def describe_state(vm: str, part: str, suffix: str = "") -> dict[str, Any] | None:
+    """Size and checksum of a part; None where it is not here."""
+    import hashlib
+
+    try:
+        content = read_state(vm, part, suffix)
+    except FileNotFoundError:
+        return None
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def read_state(vm: str, part: str, suffix: str = "") -> bytes:
+    """All of a part. Firmware and TPMs keep little: what is larger is something else."""
+    descriptor = open_state(vm, part, os.O_RDONLY, suffix)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(LARGEST_STATE + 1)
+    if len(content) > LARGEST_STATE:
+        raise ValueError("%s is larger than %d MiB" % (part, LARGEST_STATE >> 20))
+    return content
+
+
+def open_state(vm: str, part: str, flags: int, suffix: str = "") -> int:
+    """A plain file of the VM's state, opened without following any link."""
+    *places, name = part.split("/")
+    directory = state_directory(vm, places, create=bool(flags & os.O_CREAT))
+    try:
+        descriptor = os.open(name + suffix, flags | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("%s is no file" % part)
+    return descriptor
+
+
+def state_directory(vm: str, places: list[str], create: bool) -> int:
+    """The directory of a part, reached step by step; None of the steps may be a link."""
+    if places[0] == "nvram":
+        if create:
+            os.makedirs(NVRAM_DIR, mode=0o755, exist_ok=True)
+        return os.open(NVRAM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if create:
+        os.makedirs(TPM_DIR, mode=0o711, exist_ok=True)
+    directory = os.open(TPM_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    for name in (vm, *places[1:]):
+        try:
+            if create and name not in os.listdir(directory):
+                os.mkdir(name, 0o711 if name == vm else 0o700, dir_fd=directory)
+            deeper = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        finally:
+            os.close(directory)
+        directory = deeper
+    return directory
+
+
+def read_piece(vm: str, part: str, offset: int) -> dict[str, Any]:
+    """A piece of a part, from this byte on; an empty one at its end."""
+    import base64
+
+    content = read_state(vm, part)[offset : offset + LARGEST_PIECE]
+    return {"data": base64.urlsafe_b64encode(content).decode("ascii").rstrip("=")}
+
+
+def write_piece(vm: str, part: str, offset: int, data: str) -> dict[str, Any]:
+    """A piece of a part, into a file that does not bear its name yet; the first one begins it."""
+    import base64
+
+    content = base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+    if offset + len(content) > LARGEST_STATE:
+        raise ValueError("%s is larger than %d MiB" % (part, LARGEST_STATE >> 20))
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if offset == 0 else 0)
+    descriptor = open_state(vm, part, flags, ".furlough-part")
+    with os.fdopen(descriptor, "r+b" if offset else "wb") as file:
+        file.seek(offset)
+        file.write(content)
+    return {"written": len(content)}
+
+
+def keep_state(vm: str, part: str, checksum: str) -> dict[str, Any]:
+    """Give what was written its name, if it is what it should be. Twice is harmless."""
+    written = describe_state(vm, part, ".furlough-part")
+    known = describe_state(vm, part)
+    if written is None and known is not None and known["sha256"] == checksum:
+        return {"kept": part}
+    if written is None or written["sha256"] != checksum:
+        raise ValueError("what was written of %s is not what it should be" % part)
+    *places, name = part.split("/")
+    directory = state_directory(vm, places, create=False)
+    try:
+        descriptor = os.open(name + ".furlough-part", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if known is not None and known["sha256"] != checksum:
+            aside = "%s.before-%s" % (name, known["sha256"][:8])
+            os.replace(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
+        os.replace(name + ".furlough-part", name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return {"kept": part}
 
 
 # --- storage ---------------------------------------------------------------------------------
@@ -957,7 +1126,122 @@ def open_ports() -> list[str]:
             found.append('TCP port %s lets in anybody: auth_tcp = "none" in %s' % (port, path))
         if settings.get("tls_no_verify_certificate") == "1":
             found.append("TLS takes any certificate: tls_no_verify_certificate = 1 in %s" % path)
+    settings = read_settings(ROOT + QEMU_SETTINGS)
+    for name in ("migrate_tls_x509_verify", "default_tls_x509_verify"):
+        if name in settings:
+            if settings[name] == "0":
+                found.append(
+                    "TLS takes migrations from anybody: %s = 0 in %s" % (name, QEMU_SETTINGS)
+                )
+            break
     return found
+
+
+# --- certificates for migrations ------------------------------------------------------------
+
+QEMU_SETTINGS = "/etc/libvirt/qemu.conf"
+TLS_DIRECTORY = "/etc/pki/qemu"
+TLS_FILES = (
+    "ca-cert.pem",
+    "server-cert.pem",
+    "server-key.pem",
+    "client-cert.pem",
+    "client-key.pem",
+)
+PEM = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def migration_tls() -> dict[str, Any]:
+    """Whether this host could encrypt migrations. `trouble`: why not, in words; empty if it can.
+    `authorities`: fingerprints of those whose certificates it believes. Keys stay here."""
+    settings = read_settings(ROOT + QEMU_SETTINGS)
+    directory = tls_directory(settings)
+    paths = [os.path.join(ROOT + directory, name) for name in TLS_FILES]
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing:
+        names = ", ".join(os.path.basename(path) for path in missing)
+        return {"trouble": "%s has no %s" % (directory, names), "authorities": []}
+    has_password = any(
+        settings.get("%s_tls_x509_secret_uuid" % kind) for kind in ("migrate", "default")
+    )
+    try:
+        authorities = fingerprints(paths[0])
+        # With a password only libvirt can open the keys; what they are worth shows when used.
+        trouble = "" if has_password else handshake_trouble(*paths)
+    except (OSError, ValueError) as error:
+        return {"trouble": "%s cannot be read: %s" % (directory, error), "authorities": []}
+    if trouble:
+        trouble = "the certificates in %s do not work: %s" % (directory, trouble)
+    return {"trouble": trouble, "authorities": authorities}
+
+
+def tls_directory(settings: dict[str, str]) -> str:
+    """Where libvirt takes the certificates for migrations from."""
+    for name in ("migrate_tls_x509_cert_dir", "default_tls_x509_cert_dir"):
+        if settings.get(name):
+            return settings[name]
+    return TLS_DIRECTORY
+
+
+def fingerprints(path: str) -> list[str]:
+    """SHA-256 of every certificate in a file."""
+    import hashlib
+    import ssl
+
+    with open(path, encoding="ascii") as file:
+        found = PEM.findall(file.read())
+    return [hashlib.sha256(ssl.PEM_cert_to_DER_cert(one)).hexdigest() for one in found]
+
+
+def handshake_trouble(
+    authority: str, server_cert: str, server_key: str, client_cert: str, client_key: str
+) -> str:
+    """Why this host's two certificates do not take each other, as QEMU would have them do: in
+    memory, one end against the other. Empty if they do. It finds a chain that is broken, a key
+    that is another certificate's, and a date that is over."""
+    import ssl
+
+    ends = []
+    for is_server, cert, key in ((True, server_cert, server_key), (False, client_cert, client_key)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(authority)
+            context.load_cert_chain(cert, key, password=no_password)
+        except ssl.SSLError as error:
+            return "%s: %s" % (os.path.basename(cert), error.reason or error)
+        ends.append(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    pair = [
+        ends[0].wrap_bio(incoming, outgoing, server_side=True),
+        ends[1].wrap_bio(outgoing, incoming),
+    ]
+    return agree(pair)
+
+
+def agree(pair: list[Any]) -> str:
+    """Let two ends of TLS greet each other; why one does not take the other, empty if both do."""
+    import ssl
+
+    left = [pair[1], pair[0]]
+    for _turn in range(8):
+        for end in list(left):
+            try:
+                end.do_handshake()
+                left.remove(end)
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_message
+            except ssl.SSLError as error:
+                return str(error.reason or error)
+    return "they never agree" if left else ""
+
+
+def no_password() -> str:
+    """Asked for a password: there is nobody to ask."""
+    raise ValueError("a key has a password, and qemu.conf names no secret for it")
 
 
 def read_settings(path: str) -> dict[str, str]:
@@ -1116,6 +1400,7 @@ def status(state_dir: str = STATE_DIR) -> dict[str, Any]:
         "interfaces": [name for _index, name in socket.if_nameindex()],
         "hook_installed": not hook_trouble(),
         "proof": proof_trouble(state_dir),
+        "migration_tls": migration_tls(),
     }
 
 
@@ -1512,6 +1797,7 @@ def answer(words: list[str]) -> dict[str, Any]:
         "raise": lambda: raise_marker(request),
         "lower": lambda: lower_marker(request),
         "act": lambda: act(**request),
+        "vm-state": lambda: vm_state(request),
         "storage": lambda: storage(**request),
         "reboot": lambda: machine_power(verb, request),
         "power-off": lambda: machine_power(verb, request),
@@ -1558,6 +1844,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("what", choices=sorted(ACTS))
     command.add_argument("--vm", type=matching(UUID), required=True)
     command.add_argument("--epoch", type=int, required=True)
+    command = verbs.add_parser("vm-state", help="what a VM that is off keeps here")
+    command.add_argument("act", choices=("list", "read", "write", "keep"))
+    command.add_argument("--vm", type=matching(UUID), required=True)
+    command.add_argument("--nvram", type=matching(NVRAM_NAME))
+    command.add_argument("--part", type=matching(STATE_PART))
+    command.add_argument("--offset", type=whole_number, default=0)
+    command.add_argument("--data", type=matching(PIECE), default="")
+    command.add_argument("--sha256", type=matching(CHECKSUM))
+    command.add_argument("--epoch", type=int, default=0)
     command = verbs.add_parser("storage", help="one act of a storage proof")
     command.add_argument("act", choices=STORAGE_ACTS)
     command.add_argument("--path", type=matching(DIRECTORY), required=True)
@@ -1575,6 +1870,13 @@ def peer_part() -> Callable[[str], str]:
         return matching(patterns[(len(given) - 1) % 3])(text)
 
     return check
+
+
+def whole_number(text: str) -> int:
+    """An argument type: a number that is not negative."""
+    if not text.isdigit():
+        raise ValueError(text)
+    return int(text)
 
 
 def matching(pattern: re.Pattern[str]) -> Callable[[str], str]:

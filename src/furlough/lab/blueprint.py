@@ -66,6 +66,7 @@ class Options:
     hot_mib_s: int = 0
     rate_mbit_s: int | None = None
     keepalive: Keepalive | None = None
+    tls: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""

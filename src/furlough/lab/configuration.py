@@ -6,6 +6,7 @@ from furlough.lab.blueprint import Blueprint, HostPlan, Keepalive, Storage
 from furlough.lab.domain_xml import SHARED_DIRECTORY
 
 UNLIMITED_MBIT_S = 1000
+TLS_DIRECTORY = "/etc/pki/qemu"
 # As docs/how-to/prepare-hosts.md asks for: what is started at boot is the controller's business.
 GUESTS_SERVICE = "ON_BOOT=ignore\nON_SHUTDOWN=shutdown\n"
 
@@ -25,7 +26,7 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
 
-def qemu(keepalive: Keepalive | None) -> str:
+def qemu(keepalive: Keepalive | None, *, has_certificates: bool) -> str:
     """qemu.conf: no security driver, no cgroups, no helpers that a host of ours does not run."""
     text = """\
 user = "root"
@@ -40,6 +41,9 @@ namespaces = []
     if keepalive:
         text += f"keepalive_interval = {keepalive.interval_s}\n"
         text += f"keepalive_count = {keepalive.count}\n"
+    if has_certificates:
+        text += f'migrate_tls_x509_cert_dir = "{TLS_DIRECTORY}"\n'
+        text += "migrate_tls_x509_verify = 1\n"
     return text
 
 

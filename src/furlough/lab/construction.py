@@ -9,6 +9,7 @@ from pathlib import Path
 
 from furlough.errors import Bug, Refused, Unreachable
 from furlough.lab import (
+    certificates,
     configuration,
     demolition,
     domain_xml,
@@ -107,6 +108,8 @@ def build(lab: Lab, tell: Teller) -> None:
         raise Bug("lab.kernel", "The kernel that was there a moment ago is gone.")
     blueprint = lab.blueprint
     lab.site.initramfs.parent.mkdir()
+    if blueprint.options.tls:
+        certificates.authority_of(blueprint).create(f"lab {lab.name}")
     with ThreadPoolExecutor(max_workers=8) as pool:
         initramfs = pool.submit(guest.build, lab.site.initramfs, kernel)
         with step(tell, "switch and disks"):

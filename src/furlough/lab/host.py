@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from furlough.drivers.libvirt import installing
 from furlough.errors import Invalid, Refused, Unreachable
-from furlough.lab import configuration, domain_xml, network
+from furlough.lab import certificates, configuration, domain_xml, network
 from furlough.lab.blueprint import Accelerator, Blueprint, HostPlan, Storage
 from furlough.lab.command import PLAIN_ENVIRONMENT, run
 from furlough.lab.namespaces import Namespaces, Specification
@@ -25,6 +25,7 @@ WITNESS_DIRECTORY = "/run/furlough-witness"
 PRIVATE = {
     "etc-libvirt": "/etc/libvirt",
     "run-libvirt": "/run/libvirt",
+    "etc-pki": "/etc/pki",
     "var-lib-libvirt": "/var/lib/libvirt",
     "var-cache-libvirt": "/var/cache/libvirt",
     "var-log-libvirt": "/var/log/libvirt",
@@ -267,7 +268,9 @@ class Host:
             (self.directory / name).mkdir(parents=True)
         etc = self.directory / "etc-libvirt"
         (etc / "libvirtd.conf").write_text(configuration.libvirtd(self.plan))
-        (etc / "qemu.conf").write_text(configuration.qemu(self.blueprint.options.keepalive))
+        (etc / "qemu.conf").write_text(self.qemu_configuration())
+        if self.blueprint.options.tls:
+            certificates.furnish(self.blueprint, self.plan, self.directory / "etc-pki")
         networks = etc / "qemu" / "networks" / "autostart"
         networks.mkdir(parents=True)
         text = domain_xml.network(self.plan.uuid, network.VM_BRIDGE)
@@ -284,6 +287,11 @@ class Host:
         (self.directory / "sbin" / Path(POWER_PROGRAM).name).chmod(0o755)
         (self.directory / "libvirt-guests").write_text(configuration.GUESTS_SERVICE)
         (self.directory / "furlough-host.json").write_text(configuration.power(POWER_PROGRAM))
+
+    def qemu_configuration(self) -> str:
+        """Its qemu.conf."""
+        options = self.blueprint.options
+        return configuration.qemu(options.keepalive, has_certificates=options.tls)
 
     def specification(self) -> Specification:
         """Its namespaces and what is bound where in them."""

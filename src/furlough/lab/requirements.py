@@ -15,6 +15,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon-system",
     "nsenter": "util-linux",
+    "openssl": "openssl",
     "qemu-img": "qemu-utils",
     "qemu-storage-daemon": "qemu-system-common",
     "qemu-system-x86_64": "qemu-system-x86",

@@ -14,7 +14,7 @@ Hosts that were overfull before are not the plan's fault: only arrivals are judg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from furlough.planning.inventory_file import Document, HostRow
@@ -24,8 +24,8 @@ _MOST_TRIALS = 20_000
 _MOST_SEARCHED = 300
 _NO_ROOM = (-1, -1)
 
-_Free = dict[str, tuple[int, int]]
-_Choice = Callable[[int, _Free], str | None]
+Free = dict[str, tuple[int, int]]
+_Choice = Callable[[int, Free], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class Terms:
 def violations(document: Document, moves: Sequence[Move], terms: Terms) -> list[str]:
     """Everything that carrying out these moves would break, in the order of time; empty if
     nothing. Each says when, what and by how much."""
-    world = _World(document, terms)
-    found = [*_nonsense(world, moves)]
+    world = World(document, terms)
+    found = [*nonsense(world, moves)]
     if found:
         return found
     for at_s, is_start, move in _events(moves):
@@ -78,7 +78,7 @@ def _events(moves: Sequence[Move]) -> list[tuple[float, bool, Move]]:
     return sorted(events, key=lambda event: (round(event[0], 3), event[1]))
 
 
-def _nonsense(world: _World, moves: Sequence[Move]) -> Iterator[str]:
+def nonsense(world: World, moves: Sequence[Move]) -> Iterator[str]:
     """Moves that cannot even be replayed."""
     for move in moves:
         if move.vm not in world.places:
@@ -103,7 +103,7 @@ class _Place:
     incoming: int = 0
 
 
-class _World:
+class World:
     """Who is where, at one instant of the replay."""
 
     def __init__(self, document: Document, terms: Terms) -> None:
@@ -132,6 +132,11 @@ class _World:
         cluster = self.clusters[host.cluster]
         free_mib = max(host.memory_mib - host.reserved_memory_mib, 0)
         return int(free_mib * cluster.memory_ceiling), int(host.cpus * cluster.vcpu_overcommit)
+
+    def free(self, host: HostRow) -> tuple[int, int]:
+        """The memory in MiB and the vCPUs that VMs may still take on a host."""
+        (memory_mib, vcpus), place = self.limits(host), self.on[host.name]
+        return memory_mib - place.memory_mib, vcpus - place.vcpus
 
     def start(self, move: Move) -> list[str]:
         """Let a move begin; what it breaks by that."""
@@ -243,20 +248,20 @@ def _excess(place: _Place, limits: tuple[int, int]) -> Iterator[str]:
 # --- at the end ---------------------------------------------------------------------------------
 
 
-def _ends(world: _World) -> Iterator[str]:
+def _ends(world: World) -> Iterator[str]:
     """What must hold when nothing moves any more."""
     for vm, host in enumerate(world.at):
         uuid = world.vms.uuid[vm]
         if host in world.terms.leaving and world.is_active(vm) and uuid not in world.terms.staying:
             yield f"at the end: {world.name(uuid)} is still on {host} and not listed as staying"
-    yield from _torn(world)
+    yield from torn(world)
     if world.terms.keeps_reserve:
         for cluster in world.document.clusters:
             if cluster.reserve == "n+1":
                 yield from _without_reserve(world, cluster.name)
 
 
-def _torn(world: _World) -> Iterator[str]:
+def torn(world: World) -> Iterator[str]:
     """VMs of an affinity group that were on one host before, and are on several now. Those who
     were apart before are nobody's fault."""
     together: dict[tuple[str, str], set[str]] = {}
@@ -271,7 +276,7 @@ def _torn(world: _World) -> Iterator[str]:
             yield f"at the end: affinity group {group}, together on {home} before, is on {words}"
 
 
-def _without_reserve(world: _World, cluster: str) -> Iterator[str]:
+def _without_reserve(world: World, cluster: str) -> Iterator[str]:
     """The hosts of a cluster after whose loss not everybody would find room. VMs that could run on
     one host only are lost with it, whatever room there is."""
     staying = [
@@ -279,43 +284,58 @@ def _without_reserve(world: _World, cluster: str) -> Iterator[str]:
         for host in world.document.hosts
         if host.cluster == cluster and host.name not in world.terms.leaving
     ]
-    rescue = _Rescue(world, cluster, [host for host in staying if host.mode == "available"])
+    rescue = Rescue(world, cluster, [host for host in staying if host.mode == "available"])
     for lost in staying:
         if lost.mode in ("available", "cordoned") and not rescue.survives(lost.name):
             yield f"at the end: if {lost.name} were lost, not all of its VMs would find room (N+1)"
 
 
-class _Rescue:
+class Rescue:
     """Whether the VMs of a lost host find room on these hosts: first by simple rules, which find a
     place nearly always, then by a search that is given up after a number of trials."""
 
-    def __init__(self, world: _World, cluster: str, hosts: Sequence[HostRow]) -> None:
+    def __init__(self, world: World, cluster: str, hosts: Sequence[HostRow]) -> None:
         self._world = world
         self._mates = [host for host in world.document.hosts if host.cluster == cluster]
-        self._free: dict[str, tuple[int, int]] = {}
-        for host in hosts:
-            memory_mib, vcpus = world.limits(host)
-            place = world.on[host.name]
-            self._free[host.name] = (memory_mib - place.memory_mib, vcpus - place.vcpus)
-        self._emptiest_first = sorted(self._free, key=lambda name: (-self._free[name][0], name))
         self._suited: dict[tuple[object, ...], frozenset[str]] = {}
         self._trials = 0
+        self.look({host.name: world.free(host) for host in hosts})
+
+    def look(self, free: Free) -> None:
+        """What these hosts have free from now on; others take nobody."""
+        self._free = free
+        self._emptiest_first = sorted(free, key=lambda name: (-free[name][0], name))
 
     def survives(self, lost: str) -> bool:
         """Whether everybody on this host would find room elsewhere."""
-        world, vms = self._world, self._world.vms
-        crew = [
-            vm for vm in world.on[lost].vms if world.is_active(vm) and self._suited_to(vm) - {lost}
-        ]
-        crew.sort(key=lambda vm: (-vms.memory_mib[vm], -vms.vcpus[vm], vm))
+        return self.rehoused(lost, self._world.on[lost].vms) is not None
+
+    def rehoused(self, lost: str, vms: Iterable[int]) -> Free | None:
+        """What would be left free if this host were lost, and these of its VMs that could run
+        anywhere else were there; None where not all find room."""
+        world, columns = self._world, self._world.vms
+        crew = [vm for vm in vms if world.is_active(vm) and self._suited_to(vm) - {lost}]
+        crew.sort(key=lambda vm: (-columns.memory_mib[vm], -columns.vcpus[vm], vm))
         free = {name: room for name, room in self._free.items() if name != lost}
-        if self._fills(crew, dict(free), self._first) or self._fills(crew, dict(free), self._tight):
-            return True
+        left = self._by_rules(crew, free)
+        if left is None:
+            # Those with the fewest places to go to, before others have taken these.
+            crew.sort(key=lambda vm: len(self._suited_to(vm)))
+            left = self._by_rules(crew, free)
         self._trials = _MOST_TRIALS
         # A search goes as deep as there are VMs; of so many some are small enough for rules.
-        return len(crew) <= _MOST_SEARCHED and self._finds(crew, free)
+        if left is None and len(crew) <= _MOST_SEARCHED and self._finds(crew, free):
+            left = free
+        return left
 
-    def _fills(self, crew: Sequence[int], free: _Free, choose: _Choice) -> bool:
+    def _by_rules(self, crew: Sequence[int], free: Free) -> Free | None:
+        for choose in (self._first, self._tight):
+            left = dict(free)
+            if self._fills(crew, left, choose):
+                return left
+        return None
+
+    def _fills(self, crew: Sequence[int], free: Free, choose: _Choice) -> bool:
         for vm in crew:
             name = choose(vm, free)
             if name is None:
@@ -323,13 +343,13 @@ class _Rescue:
             self._take(vm, name, free)
         return True
 
-    def _first(self, vm: int, free: _Free) -> str | None:
+    def _first(self, vm: int, free: Free) -> str | None:
         return next(self._fitting(vm, free), None)
 
-    def _tight(self, vm: int, free: _Free) -> str | None:
+    def _tight(self, vm: int, free: Free) -> str | None:
         return min(self._fitting(vm, free), key=lambda name: free[name][0], default=None)
 
-    def _finds(self, crew: Sequence[int], free: _Free) -> bool:
+    def _finds(self, crew: Sequence[int], free: Free) -> bool:
         if not crew:
             return True
         vm, *others = crew
@@ -344,14 +364,14 @@ class _Rescue:
             free[name] = before
         return False
 
-    def _fitting(self, vm: int, free: _Free) -> Iterator[str]:
+    def _fitting(self, vm: int, free: Free) -> Iterator[str]:
         vms, suited = self._world.vms, self._suited_to(vm)
         for name in self._emptiest_first:
             room = free.get(name, _NO_ROOM)
             if vms.memory_mib[vm] <= room[0] and vms.vcpus[vm] <= room[1] and name in suited:
                 yield name
 
-    def _take(self, vm: int, name: str, free: _Free) -> None:
+    def _take(self, vm: int, name: str, free: Free) -> None:
         memory_mib, vcpus = free[name]
         vms = self._world.vms
         free[name] = (memory_mib - vms.memory_mib[vm], vcpus - vms.vcpus[vm])

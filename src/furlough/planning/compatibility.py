@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from furlough.core.inventory import HOST_PASSTHROUGH, Host, Inventory, Vm
 from furlough.core.states import HostMode
+from furlough.planning.wires import wire_of
 
 # What an older probe said of the network may have changed since.
 _PROBE_HOLDS = timedelta(minutes=10)
@@ -34,6 +35,7 @@ class Cause(StrEnum):
     MACHINE = "machine"
     HUGE_PAGES = "huge_pages"
     NUMA = "numa"
+    TLS = "tls"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,26 +52,26 @@ Judge = Callable[[Vm, Host, Inventory], Sequence[Obstacle]]
 
 def obstacles(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:
     """Everything that stands against `vm` moving to `host`; empty if nothing does."""
-    return [*_of_mode(host), *obstacles_at_home(vm, host, inventory)]
+    return [*of_mode(host), *obstacles_at_home(vm, host, inventory)]
 
 
 def obstacles_at_home(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:
     """The same for the way back, when the host is on its way out of maintenance."""
     return [
-        *_of_silence(host),
+        *of_silence(host),
         *_of_path(vm, host, inventory),
         *obstacles_of_kind(vm, host, inventory),
         *_of_huge_pages(vm, host),
-        *_of_names(vm, host, inventory),
+        *of_names(vm, host, inventory),
     ]
 
 
 def obstacles_of_moment(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle]:
     """What stands against it besides what the two are: all of `obstacles` but those of kind. In a
     large cluster most is asked of hosts against which there is nothing."""
-    found = [*_of_names(vm, host, inventory)]
+    found = [*of_names(vm, host, inventory)]
     if host.mode is not HostMode.AVAILABLE or host.kept_empty_by or not host.is_connected:
-        found += [*_of_mode(host), *_of_silence(host)]
+        found += [*of_mode(host), *of_silence(host)]
     if vm.huge_page_kib is not None:
         found += _of_huge_pages(vm, host)
     return [*found, *_of_path(vm, host, inventory)]
@@ -80,10 +82,10 @@ def obstacles_of_kind(vm: Vm, host: Host, inventory: Inventory) -> list[Obstacle
     return [
         *_of_cpu(vm, host, inventory),
         *_of_machine(vm, host, inventory),
-        *_of_disks(vm, host),
-        *_of_networks(vm, host),
-        *_of_devices(vm, host),
-        *_of_numa(vm, host),
+        *of_disks(vm, host),
+        *of_networks(vm, host),
+        *of_devices(vm, host),
+        *of_numa(vm, host),
     ]
 
 
@@ -128,20 +130,26 @@ def unreachable(source: Host, target: Host, inventory: Inventory) -> str:
     return ""
 
 
-def _of_mode(host: Host) -> Iterator[Obstacle]:
+def of_mode(host: Host) -> Iterator[Obstacle]:
+    """What stands against using the host at all now."""
     if host.mode is not HostMode.AVAILABLE:
         yield Obstacle(cause=Cause.MODE, message=f"it is {host.mode.value}")
     elif host.kept_empty_by:
         yield Obstacle(cause=Cause.MODE, message=f"it is kept empty by {host.kept_empty_by}")
 
 
-def _of_silence(host: Host) -> Iterator[Obstacle]:
+def of_silence(host: Host) -> Iterator[Obstacle]:
+    """Whether the host answers."""
     if not host.is_connected:
         yield Obstacle(cause=Cause.SILENT, message="it does not answer")
 
 
 def _of_path(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
     source = inventory.host(vm.host)
+    wire = wire_of(source, host)
+    if not wire.is_allowed:
+        message = f"memory may not pass in clear: {wire.because}"
+        yield Obstacle(cause=Cause.TLS, message=message)
     if source.probe is None and host.probe is None:
         return
     because = unreachable(source, host, inventory)
@@ -166,8 +174,7 @@ def _of_cpu(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
 
 def _of_machine(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
     """What is unknown of either side is no obstacle."""
-    if vm.machine and host.machines and vm.machine not in host.machines:
-        yield Obstacle(cause=Cause.MACHINE, message=f"it does not know machine type {vm.machine}")
+    yield from of_machine_type(vm, host)
     source = inventory.host(vm.host)
     # By release line: a fix that one host already has and the other has not yet is no obstacle.
     if 0 < host.emulator_version // 1000 < source.emulator_version // 1000:
@@ -177,12 +184,19 @@ def _of_machine(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
         )
 
 
+def of_machine_type(vm: Vm, host: Host) -> Iterator[Obstacle]:
+    """What stands against the VM's next start there."""
+    if vm.machine and host.machines and vm.machine not in host.machines:
+        yield Obstacle(cause=Cause.MACHINE, message=f"it does not know machine type {vm.machine}")
+
+
 def _version(host: Host) -> str:
     number = host.emulator_version
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-def _of_disks(vm: Vm, host: Host) -> Iterator[Obstacle]:
+def of_disks(vm: Vm, host: Host) -> Iterator[Obstacle]:
+    """Disks that the host does not reach."""
     for disk in vm.disks:
         if disk.is_medium and not disk.source:
             continue  # an empty drive
@@ -213,7 +227,8 @@ def huge_pages_of(vm: Vm) -> int:
     return -(-vm.memory_mib * 1024 // vm.huge_page_kib) if vm.huge_page_kib else 0
 
 
-def _of_numa(vm: Vm, host: Host) -> Iterator[Obstacle]:
+def of_numa(vm: Vm, host: Host) -> Iterator[Obstacle]:
+    """NUMA nodes that the host does not have."""
     if not (vm.numa_nodes and host.numa_nodes):
         return  # unbound, or nothing is known of the host
     missing = sorted(vm.numa_nodes - host.numa_nodes)
@@ -222,19 +237,22 @@ def _of_numa(vm: Vm, host: Host) -> Iterator[Obstacle]:
         yield Obstacle(cause=Cause.NUMA, message=f"it has no NUMA node {nodes}")
 
 
-def _of_networks(vm: Vm, host: Host) -> Iterator[Obstacle]:
+def of_networks(vm: Vm, host: Host) -> Iterator[Obstacle]:
+    """Networks that the host does not have."""
     if all(nic.network in host.networks for nic in vm.nics):
         return  # the usual case, asked very often
     for network in sorted({nic.network for nic in vm.nics} - host.networks):
         yield Obstacle(cause=Cause.NETWORK, message=f"it has no network {network}")
 
 
-def _of_devices(vm: Vm, host: Host) -> Iterator[Obstacle]:
+def of_devices(vm: Vm, host: Host) -> Iterator[Obstacle]:
+    """Devices that the host does not have."""
     for device in sorted(set(vm.devices) - host.devices) if vm.devices else ():
         yield Obstacle(cause=Cause.DEVICE, message=f"it has no device {device}")
 
 
-def _of_names(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
+def of_names(vm: Vm, host: Host, inventory: Inventory) -> Iterator[Obstacle]:
+    """What the host has already under the same name or UUID."""
     if vm.host == host.name:
         return
     for other in inventory.copies_of(vm.id):

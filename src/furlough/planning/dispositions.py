@@ -5,23 +5,25 @@ policy or by the operator's list, and by nothing else:
 
     can it move live? ── yes ─► live
             └─ no ─► named to be shut down, or `shut_down` ─► shut_down
-                     `suspend` ─► suspend      `cold` ─► cold (not carried out yet)
+                     `suspend` ─► suspend      `cold` ─► shut down, moved, started there
                      `live`, `ask` ─► nothing: the obstacle stays a blocker
 
-`leave` is never touched. Some traits stand against the other ways too: a guest that is paused
-cannot shut itself down, a device cannot be saved, and a VM without a definition would be gone.
+`leave` is never touched. One that is off leaves only where all have to (see `cold`). Some traits
+stand against the other ways too: a guest that is paused cannot shut itself down, a device cannot
+be saved, and a VM without a definition would be gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Vm
 from furlough.core.plan import Method
 from furlough.core.states import Power
 from furlough.core.vm_policy import IfIgnored, OnMaintenance
+from furlough.planning.cold import Resting, downtime_ms, duration_s, trouble_with_cold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,8 @@ def _trouble_with(method: Method, vm: Vm) -> str:
         return "it has no definition, so it would be gone once it is stopped"
     if vm.power in (Power.ERROR, Power.SUSPENDED):
         return f"it is {vm.power.value}"
+    if method is Method.COLD and (trouble := trouble_with_cold(vm)):
+        return trouble
     if method is Method.SUSPEND and (vm.devices or vm.hindrances):
         return "what hinders its migration hinders saving its memory too"
     if method is not Method.SUSPEND and vm.power is Power.PAUSED:
@@ -112,7 +116,7 @@ def _trouble_with(method: Method, vm: Vm) -> str:
 
 def disposition(vm: Vm, choice: Choice) -> Disposition:
     """The disposition that a choice makes of a VM that does not move live."""
-    is_shut_down = choice.method is Method.SHUT_DOWN
+    is_shut_down = choice.method in (Method.SHUT_DOWN, Method.COLD) and vm.is_active
     reason = f"{choice.reason} ({choice.trouble})" if choice.trouble else choice.reason
     return Disposition(
         vm=vm.id,
@@ -125,3 +129,22 @@ def disposition(vm: Vm, choice: Choice) -> Disposition:
         may_power_off=is_shut_down and vm.policy.if_ignored is IfIgnored.POWER_OFF,
         priority=vm.policy.availability_priority,
     )
+
+
+def cold_disposition(vm: Vm, choice: Choice, target: HostName) -> Disposition:
+    """The same of a VM that is moved cold to this target."""
+    return replace(
+        disposition(vm, choice),
+        target=target,
+        duration_s=duration_s(vm),
+        downtime_ms=downtime_ms(vm),
+    )
+
+
+def disposition_of_resting(one: Resting) -> Disposition:
+    """What becomes of a VM that is off when all have to leave."""
+    if one.stays_because:
+        why = f"it is powered off and stays: {one.stays_because}"
+        return disposition(one.vm, Choice(method=Method.LEAVE, reason=why))
+    choice = Choice(method=Method.COLD, reason="it is powered off; its definition goes along")
+    return cold_disposition(one.vm, choice, one.targets[0])

@@ -19,8 +19,9 @@ import numpy as np
 from furlough.planning.board import IntArray
 from furlough.planning.seating import NOWHERE, Seating
 
-# About what a link carries while a migration is set up and finished.
-FEE_MIB = 1024
+# What a link of 25 Gb/s carries while a migration is set up and finished, and more: each one pauses
+# a VM and may fail, so one that sends a little more is better than two.
+FEE_MIB = 4096
 _DEPTHS = (1, 2)
 _MOST_HOSTS = 24
 _LARGER, _SMALLER = 6, 18
@@ -60,10 +61,13 @@ class Ejector:
         `held`: items that stay where they are."""
         best_mib, best_log = None, None
         mark = len(self._log)
+        fit_elsewhere: dict[int, bool] = {}
         for way in self._ways(item, held):
             if self._tries <= 0 or (best_mib is not None and way.cost_mib >= best_mib):
                 break
             self._tries -= 1
+            if depth == 1 and self._is_blind(item, way, fit_elsewhere):
+                continue
             cost_mib = self._go(item, way, depth, held)
             if cost_mib is not None and (best_mib is None or cost_mib < best_mib):
                 best_mib = cost_mib
@@ -72,6 +76,22 @@ class Ejector:
         if best_log is not None:
             self._replay(best_log)
         return best_mib
+
+    def _is_blind(self, item: int, way: _Way, fit_elsewhere: dict[int, bool]) -> bool:
+        """Whether one of those to be lifted fits nowhere even now, and neither beside the item: a
+        way that need not be taken to see where it leads. `fit_elsewhere`: what is known already."""
+        seating, memory_mib = self._seating, self._seating.items.memory_mib
+        spare_mib = int(seating.free_mib[way.host]) + way.memory_mib - int(memory_mib[item])
+        for one in way.ejected:
+            if memory_mib[one] <= spare_mib:
+                continue
+            if one not in fit_elsewhere:
+                fits = seating.allowed(one) & seating.has_room(one)
+                fits[way.host] = False
+                fit_elsewhere[one] = bool(fits.any())
+            if not fit_elsewhere[one]:
+                return True
+        return False
 
     def _go(self, item: int, way: _Way, depth: int, held: frozenset[int]) -> int | None:
         """Take one way: what it costs with all that follows, None if it leads nowhere."""

@@ -8,7 +8,7 @@ gets what is left, maybe nothing, until somebody before it is done.
 
 A held handover adds the time in which the source's end is awaited, to the pause and to the whole.
 Orders of all plans come from it, and the times of plans from files. How long the moves of live
-plans take, where nobody enforces priorities yet, is told by `core/forecast`.
+plans take is told by `core/forecast`.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class Flight:
 
 
 class Links:
-    """The links of all hosts, and the migrations on them. `restless`: VMs that write about as fast
-    as they are copied."""
+    """The links of all hosts, and the migrations on them, at `now_s`. `restless`: VMs that write
+    about as fast as they are copied."""
 
     def __init__(self, link_mib_s: Sequence[float], stream_mib_s: float) -> None:
         self.restless: set[int] = set()
         self._link = [float(rate) for rate in link_mib_s]
         self._stream = stream_mib_s
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._events: list[tuple[float, int, int]] = []
         self._flights: dict[int, Flight] = {}
         self._copying: dict[int, Flight] = {}
@@ -109,7 +109,7 @@ class Links:
         most = min(self._link[job.source], self._link[job.target], self._stream)
         flight = Flight(
             job=job,
-            start_s=self._now_s,
+            start_s=self.now_s,
             is_detour=is_detour,
             most_mib_s=most,
             left_mib=job.sends_mib,
@@ -119,14 +119,18 @@ class Links:
         self._wanted_in[job.target] += most
         self._begun += 1
         self._flights[self._begun] = flight
-        self._foresee(self._begun, flight, self._now_s + SET_UP_S)
+        self._foresee(self._begun, flight, self.now_s + SET_UP_S)
 
-    def advance(self) -> list[Flight]:
-        """Let time pass until at least one migration is over; those that are over then."""
+    def advance(self, until_s: float = math.inf) -> list[Flight]:
+        """Let time pass until at least one migration is over, or this moment has come; those that
+        are over then."""
         over: list[Flight] = []
         while not over:
-            self._now_s = self._events[0][0]
-            while self._events and self._events[0][0] <= self._now_s:
+            if until_s < (self._events[0][0] if self._events else math.inf):
+                self.now_s = until_s
+                break
+            self.now_s = self._events[0][0]
+            while self._events and self._events[0][0] <= self.now_s:
                 _, number, event = heapq.heappop(self._events)
                 flight = self._flights.get(number)
                 if flight is not None and flight.event == event:
@@ -152,7 +156,7 @@ class Links:
     def _next_round(self, number: int, flight: Flight) -> None:
         """What the guest wrote while the last round was copied is the next one, and the last one if
         it fits into the pause."""
-        job, length_s = flight.job, self._now_s - flight.round_s
+        job, length_s = flight.job, self.now_s - flight.round_s
         working_set_mib = job.sends_mib if job.working_set_mib is None else job.working_set_mib
         rewritten_mib = min(working_set_mib, (job.dirty_mib_s or 0.0) * length_s)
         flight.is_last = (
@@ -162,17 +166,17 @@ class Links:
             self.restless.add(job.vm)
         flight.rounds += 1
         flight.round_mib = flight.left_mib = rewritten_mib
-        flight.round_s = flight.since_s = self._now_s
+        flight.round_s = flight.since_s = self.now_s
         if flight.is_last:
             flight.pause_s = rewritten_mib / flight.rate_mib_s
-        self._foresee(number, flight, self._now_s + rewritten_mib / flight.rate_mib_s)
+        self._foresee(number, flight, self.now_s + rewritten_mib / flight.rate_mib_s)
 
     def _let_go(self, number: int, flight: Flight) -> None:
         """Everything is copied: the link is the next one's, and only the finish is left."""
         del self._copying[number]
         self._wanted_out[flight.job.source] -= flight.most_mib_s
         self._wanted_in[flight.job.target] -= flight.most_mib_s
-        flight.end_s = self._now_s + FINISH_S + flight.job.held_s
+        flight.end_s = self.now_s + FINISH_S + flight.job.held_s
         self._foresee(number, flight, flight.end_s)
         self._share_out()
 
@@ -191,12 +195,12 @@ class Links:
                 self._set_rate(number, flight, rate)
 
     def _set_rate(self, number: int, flight: Flight, rate: float) -> None:
-        flight.left_mib -= flight.rate_mib_s * (self._now_s - flight.since_s)
+        flight.left_mib -= flight.rate_mib_s * (self.now_s - flight.since_s)
         if flight.left_mib >= flight.round_mib:
-            flight.round_s = self._now_s  # nothing of this round was sent so far
-        flight.rate_mib_s, flight.since_s = rate, self._now_s
+            flight.round_s = self.now_s  # nothing of this round was sent so far
+        flight.rate_mib_s, flight.since_s = rate, self.now_s
         left_s = max(0.0, flight.left_mib) / rate if rate > 0 else math.inf
-        self._foresee(number, flight, self._now_s + left_s)
+        self._foresee(number, flight, self.now_s + left_s)
 
     def _foresee(self, number: int, flight: Flight, at_s: float) -> None:
         flight.event += 1

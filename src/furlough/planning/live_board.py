@@ -47,16 +47,18 @@ from furlough.planning.compatibility import (
     traits_of_vm,
 )
 from furlough.planning.ties import ties_of
+from furlough.planning.wires import must_encrypt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """For whom places are sought. `vms` move, whatever else is said of them, and nobody else on
-    their hosts does; `judge` says what stands against each of the cluster's hosts. None of a
-    cluster's VMs: whoever could move may."""
+    their hosts does; `judge` says what stands against each of `targets` (none named: against each
+    of the cluster's hosts). None of a cluster's VMs: whoever could move may."""
 
     vms: Sequence[Vm] = ()
     judge: Judge = obstacles
+    targets: frozenset[HostName] = frozenset()
 
 
 def board_of_live(
@@ -79,7 +81,7 @@ def board_of_live(
         hosts=_live_hosts(inventory, hosts, reservations),
         vms=_live_vms(rows, asked),
         groups=tuple(_live_groups(rows.bonds, _seats(rows.vms, asked), rows.host_at)),
-        row_of_kind=remembered(lambda vm: rows.row(vm, asked.judge)),
+        row_of_kind=remembered(lambda vm: rows.row(vm, asked)),
         row_of_class=rows.class_rows,
     )
 
@@ -226,10 +228,10 @@ class _LiveRows:
             numbers.append(number)
         return ints(numbers)
 
-    def row(self, place: int, judge: Judge) -> Row:
+    def row(self, place: int, asked: Asked) -> Row:
         """What stands against a VM on each host: what the two are, then what the judge says. One
         that is off is not moved: it starts where it is."""
-        vm = self.vms[place]
+        vm, judge = self.vms[place], asked.judge
         if vm.is_active:
             row = self.class_rows(int(self.classes[place])).copy()
         else:
@@ -238,6 +240,8 @@ class _LiveRows:
         if judge is obstacles:
             judge = obstacles_of_moment
             is_in_doubt &= self._may_hinder(vm)
+        if asked.targets:  # No other host is asked: nobody goes there.
+            is_in_doubt &= np.array([host.name in asked.targets for host in self.hosts])
         for at in np.flatnonzero(is_in_doubt).tolist():
             found = judge(vm, self.hosts[at], self.inventory)
             if found:
@@ -248,7 +252,8 @@ class _LiveRows:
         """The hosts against which something may stand for this VM besides what the two are: most
         hosts of a large cluster need not be asked."""
         is_asked = not self.moving or (vm.id, vm.host) in self.moving
-        has_more = vm.huge_page_kib is not None or self.inventory.host(vm.host).probe is not None
+        source = self.inventory.host(vm.host)
+        has_more = vm.huge_page_kib is not None or source.probe is not None or must_encrypt(source)
         if has_more or not is_asked:
             return np.ones(len(self.hosts), dtype=np.bool_)
         found = self._is_odd.copy()
@@ -278,6 +283,7 @@ class _LiveRows:
                 or not host.is_connected
                 or bool(host.kept_empty_by)
                 or host.probe is not None
+                or must_encrypt(host)
                 for host in self.hosts
             ],
             dtype=np.bool_,

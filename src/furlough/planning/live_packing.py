@@ -35,7 +35,9 @@ def packed(
     reservations: Sequence[Reservation],
 ) -> Answer:
     """Place these VMs of one cluster."""
-    asked = Asked(vms=request.vms, judge=request.judge)
+    # Where hosts are emptied, what is said of others counts too: their loss has to be survived.
+    only = frozenset(host.name for host in request.hosts) if not request.leaving else frozenset()
+    asked = Asked(vms=request.vms, judge=request.judge, targets=only)
     board = board_of_live(inventory, cluster, reservations, asked)
     seating, gaps = _seated(board, request, _STAYING)
     helpers: Mapping[VmId, HostName] = {}

@@ -3,7 +3,7 @@
 Moves are put in order by `scheduling`, as those of plans from files are: links with strict
 priority, the slots of the cluster's policy. A plan of live hosts holds the room of all its moves
 from the start, so none waits for another one's room. How long they take in this order is told by
-`moving_time`, which lets them share their links, as they do until somebody enforces priorities.
+`moving_time`, by the same priorities.
 VMs are stopped or started after the moves of their host, wave by wave.
 
     steps ─► moves by cluster ─► schedule ─► steps in their order ─► moving_time ─► Timed
@@ -32,7 +32,7 @@ from furlough.planning.scheduling import (
     schedule,
 )
 
-_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START})
+_POWER_METHODS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.START, Method.COLD})
 _ENOUGH = 2**62
 
 
@@ -75,11 +75,15 @@ def put_in_time(
 
 
 def _in_turn(steps: Iterable[PlannedStep], timed: Mapping[int, TimedMove]) -> Sequence[PlannedStep]:
-    """Moves by their starts, the larger ones first; what else there is keeps its order."""
+    """Moves by their starts, the larger ones first, each later than those that it comes after;
+    what else there is keeps its order."""
+    depths: dict[int, int] = {}
+    for step in sorted(steps, key=lambda step: step.number):  # Each after those with lower numbers.
+        depths[step.number] = 1 + max((depths[one] for one in step.after), default=-1)
 
-    def turn(step: PlannedStep) -> tuple[float, int]:
+    def turn(step: PlannedStep) -> tuple[int, float, int]:
         move = timed.get(id(step))
-        return (move.start_s, move.vm) if move else (0.0, 0)
+        return (depths[step.number], move.start_s, move.vm) if move else (0, 0.0, 0)
 
     return sorted(steps, key=turn)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from furlough.core.bandwidth import stream_mib_s
 from furlough.core.estimate import (
     FINISH_S,
     SET_UP_S,
@@ -22,10 +23,11 @@ from furlough.core.estimate import (
     rate_mib_s,
 )
 from furlough.core.forecast import Course, Move, forecast
-from furlough.core.ids import HostName
+from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.plan import Handover, PlannedStep
 from furlough.planning.handover import HELD_S
+from furlough.planning.sending import way_of
 
 _MOST_LINKS_NAMED = 3
 
@@ -79,7 +81,14 @@ def moving_time(steps: Sequence[PlannedStep], inventory: Inventory) -> MovingTim
 
 
 def _courses(steps: Sequence[PlannedStep], inventory: Inventory, mood: _Mood) -> list[Course]:
-    moves = [_move(step, inventory, mood) for step in steps]
+    places = {step.number: place for place, step in enumerate(steps)}
+    moves = [
+        replace(
+            _move(step, inventory, mood),
+            after=tuple(places[one] for one in step.after if one in places),
+        )
+        for step in steps
+    ]
     links = {host.name: rate_mib_s(host, host) for host in inventory.hosts}
     limits = {one.name: one.policy.limits for one in inventory.clusters}
     return forecast(moves, links, limits)
@@ -93,6 +102,9 @@ def _move(step: PlannedStep, inventory: Inventory, mood: _Mood) -> Move:
     dirty = 0.0 if vm.dirty_mib_s is None else mood.writing * vm.dirty_mib_s + mood.more_mib_s
     if vm.dirty_mib_s is None:
         memory *= 1 + mood.unknown
+    stream = stream_mib_s(way_of(vm.id, source, target, inventory).connections)
+    nominal = min(nominal, stream)
+    known = min(stream, rate_between(here, there, inventory))
     return Move(
         source=source,
         target=target,
@@ -100,7 +112,8 @@ def _move(step: PlannedStep, inventory: Inventory, mood: _Mood) -> Move:
         memory_mib=memory,
         dirty_mib_s=dirty,
         working_set_mib=_working_set(vm, mood),
-        pace=mood.pace * rate_between(here, there, inventory) / nominal,
+        pace=mood.pace * known / nominal,
+        stream_mib_s=stream,
         set_up_s=mood.around * SET_UP_S,
         finish_s=mood.around * (FINISH_S + (HELD_S if step.handover is Handover.HELD else 0.0)),
     )
@@ -114,8 +127,10 @@ def _working_set(vm: Vm, mood: _Mood) -> float:
 
 
 def vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
-    """The VM of a step that moves one, as it is on the host that it leaves."""
-    return next(vm for vm in inventory.vms_on(_ends(step)[0]) if vm.id == step.vm)
+    """The VM of a step that moves one, as it is on the host that it leaves, or where it is before
+    an earlier step brings it there."""
+    here = (vm for vm in inventory.vms_on(_ends(step)[0]) if vm.id == step.vm)
+    return next(here, None) or inventory.vm(step.vm or VmId(""))
 
 
 def _ends(step: PlannedStep) -> tuple[HostName, HostName]:

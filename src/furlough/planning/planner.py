@@ -1,7 +1,8 @@
 """Planning: facts and policy in, a plan out. Nothing is left for the engine to choose.
 
-Entering:  raise the guard, move every VM that can move live, then stop those that may be stopped,
-           who matters least first, and confirm the host empty.
+Entering:  raise the guard, move every VM that can move live, then stop, or move cold, those that
+           may be, who matters least first, then move those that are off, and confirm the host
+           empty.
 Exiting:   admit those who come home, bring them home, start those that were stopped, who matters
            most first, and lower the guard (see `restore`).
 """
@@ -31,13 +32,15 @@ from furlough.core.plan import (
 from furlough.core.policy import Order
 from furlough.planning.assessment import Assessment
 from furlough.planning.candidates import movers
+from furlough.planning.cold import cold_move
 from furlough.planning.dispositions import Disposition
 from furlough.planning.handover import handover_of, waives_storage_check
 from furlough.planning.live_timetable import put_in_time
 from furlough.planning.placement import Placement
 
-# VMs that are shut down or started do so in up to seven groups, between the moves and the end.
-GUARD_WAVE, MOVE_WAVE, FIRST_POWER_WAVE, LAST_POWER_WAVE, LAST_WAVE = 0, 1, 2, 8, 9
+# VMs that are shut down or started do so in up to six groups, between the moves and the end; those
+# that are off leave after all that runs.
+GUARD_WAVE, MOVE_WAVE, FIRST_POWER_WAVE, LAST_POWER_WAVE, REST_WAVE, LAST_WAVE = 0, 1, 2, 7, 8, 9
 
 
 def plan_enter(
@@ -61,18 +64,33 @@ def plan_enter(
 def departures(inventory: Inventory, host: HostName, assessment: Assessment) -> list[PlannedStep]:
     """What takes every VM off a host that may be taken off it: moves, then stops."""
     chosen = {one.vm: one for one in assessment.dispositions if one.host == host}
-    vms = inventory.vms_on(host)
-    moving = [vm for vm in vms if vm.id in chosen and chosen[vm.id].method is Method.LIVE]
-    stopping = [vm for vm in vms if vm.id in chosen and chosen[vm.id].is_power_change]
+    vms = [vm for vm in inventory.vms_on(host) if vm.id in chosen]
+    moving = [vm for vm in vms if chosen[vm.id].method is Method.LIVE]
+    stopping = [vm for vm in vms if chosen[vm.id].is_power_change]
+    going_cold = [vm for vm in vms if chosen[vm.id].method is Method.COLD]
+    waves = power_waves(chosen[vm.id].priority for vm in (*stopping, *going_cold) if vm.is_active)
     return [
         *moves_of(moving, assessment.placement, inventory),
-        *stops_of(stopping, chosen),
+        *stops_of(stopping, chosen, waves),
+        *_cold_moves(going_cold, chosen, assessment, waves),
     ]
 
 
+def _cold_moves(
+    vms: Iterable[Vm],
+    chosen: Mapping[VmId, Disposition],
+    assessment: Assessment,
+    waves: Mapping[int, int],
+) -> Iterable[PlannedStep]:
+    """Those that run among those that are stopped, those that are off after them."""
+    for vm in sorted(vms, key=lambda vm: (chosen[vm.id].priority, vm.name, vm.id)):
+        wave = waves[chosen[vm.id].priority] if vm.is_active else REST_WAVE
+        yield cold_move(vm, assessment.placement.targets[vm.id], vm.host, wave)
+
+
 def _staying(plan: Plan, assessment: Assessment, inventory: Inventory) -> Iterable[Unplaced]:
-    """Those with a process on a host that no step takes away: with the reasons per target, or
-    with the one reason that lies in themselves."""
+    """Those that no step takes away although they have a process, or although all have to leave:
+    with the reasons per target, or with the one reason that lies in themselves."""
     handled = {step.vm for step in plan.steps}
     named = {one.vm: one for one in plan.unplaced}
     for one in assessment.dispositions:
@@ -80,8 +98,12 @@ def _staying(plan: Plan, assessment: Assessment, inventory: Inventory) -> Iterab
             continue
         if one.vm in named and one.method is not Method.LEAVE:
             yield named[one.vm]
-        elif any(vm.id == one.vm for vm in movers(inventory, one.host)):
+        elif one.method is Method.LEAVE or _has_to_leave(one, inventory):
             yield Unplaced(vm=one.vm, vm_name=one.vm_name, reasons={one.host: (one.reason,)})
+
+
+def _has_to_leave(one: Disposition, inventory: Inventory) -> bool:
+    return any(vm.id == one.vm for vm in movers(inventory, one.host))
 
 
 def moves_of(vms: Iterable[Vm], placement: Placement, inventory: Inventory) -> list[PlannedStep]:
@@ -98,9 +120,10 @@ def moves_home(vms: Iterable[Vm], home: Host, inventory: Inventory) -> list[Plan
     return [_move(vm, (home.name,), home.name, inventory) for vm in vms]
 
 
-def stops_of(vms: Sequence[Vm], chosen: Mapping[VmId, Disposition]) -> list[PlannedStep]:
+def stops_of(
+    vms: Sequence[Vm], chosen: Mapping[VmId, Disposition], waves: Mapping[int, int]
+) -> list[PlannedStep]:
     """Shut-downs and suspends as their dispositions say, who matters least first."""
-    waves = power_waves(chosen[vm.id].priority for vm in vms)
     return [
         PlannedStep(
             number=0,
@@ -181,7 +204,7 @@ def roster_of(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
     entries: dict[VmId, RosterEntry] = {}
     for step in plan.steps:
         if step.vm is not None and step.source is not None and step.vm not in entries:
-            vm = next(vm for vm in inventory.vms_on(step.source) if vm.id == step.vm)
+            vm = _vm_of(step, inventory)
             entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
     if plan.kind is OperationKind.ENTER:
         # Those that are left are accounted for as well.
@@ -189,6 +212,13 @@ def roster_of(plan: Plan, inventory: Inventory) -> tuple[RosterEntry, ...]:
             vm = next(vm for vm in inventory.copies_of(left.vm) if vm.host in plan.hosts)
             entries[vm.id] = RosterEntry(vm=vm.id, name=vm.name, host=vm.host, before=before(vm))
     return tuple(entries.values())
+
+
+def _vm_of(step: PlannedStep, inventory: Inventory) -> Vm:
+    """The VM of a step as it is now: where the step starts, or where an earlier step starts that
+    brings it there."""
+    here = (vm for vm in inventory.vms_on(step.source or step.host) if vm.id == step.vm)
+    return next(here, None) or inventory.vm(step.vm or VmId(""))
 
 
 def plan_action(kind: OperationKind, host: HostName, steps: Sequence[PlannedStep]) -> Plan:
@@ -284,8 +314,10 @@ def _load_after(
     arriving: dict[HostName, Load] = {}
     departing: set[tuple[HostName | None, VmId | None]] = set()
     for step in steps:
-        if step.method is Method.LIVE:
+        if step.method in (Method.LIVE, Method.COLD):
             arriving[step.targets[0]] = arriving.get(step.targets[0], NOTHING) + step.load
+            if step.source is not None and _is_second_leg(step, steps):
+                arriving[step.source] = arriving.get(step.source, NOTHING) - step.load
             departing.add((step.source, step.vm))
     loads = []
     clusters = {inventory.host(name).cluster for name in hosts}
@@ -305,3 +337,8 @@ def _load_after(
     if not loads:
         return NO_LOAD
     return LoadAfter(max=round(max(loads), 4), sd=round(pstdev(loads), 4))
+
+
+def _is_second_leg(step: PlannedStep, steps: Sequence[PlannedStep]) -> bool:
+    """Whether another step brings the VM to where this one takes it from."""
+    return any(one.vm == step.vm and step.source in one.targets[:1] for one in steps if one.vm)

@@ -1,207 +1,117 @@
-"""Bringing VMs home: who is away, who may come back now, and the plan that does it.
+"""Bringing VMs home: who may come back now, in which order, and the plan that does it.
 
 The record of an evacuation is the list of VMs that it moved away or stopped. An exit brings back
-exactly those, minus the ones that were moved, stopped, started or deleted by others since: what
-their owners did is not ours to undo.
-
-    moved, runs where it was left  -> moved home        moved on, or off since      -> stays
-    stopped, off where it was      -> started           runs, or is gone from there -> stays
+exactly those, as far as the operator wants it and minus the ones that were moved, stopped, started
+or deleted by others since. What becomes of each is judged in `homecoming`, without a look at room;
+here those who come are given their room at home, and their order where room has to be made first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from furlough.core.capacity import NOTHING, Load, Reservation, load_of
-from furlough.core.ids import HostName, OperationId, VmId
+from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
-from furlough.core.operation import Operation
-from furlough.core.plan import Before, Method, OperationKind, Plan, PlannedStep
-from furlough.core.policy import RestoreMode
-from furlough.core.states import StepState
+from furlough.core.plan import Method, OperationKind, Plan, PlannedStep, Unplaced
+from furlough.core.policy import ExitOptions
+from furlough.core.states import HostMode
+from furlough.planning.bonds import bonds_of
+from furlough.planning.cold import cold_move, cold_obstacles_at_home
 from furlough.planning.compatibility import Cause, Obstacle, obstacles_at_home
+from furlough.planning.homecoming import Homecoming, Return, judged, stays, stopped_copy
 from furlough.planning.placement import Placement, place
-from furlough.planning.planner import GUARD_WAVE, LAST_WAVE, finished_plan, moves_home, starts_of
+from furlough.planning.planner import (
+    GUARD_WAVE,
+    LAST_WAVE,
+    MOVE_WAVE,
+    finished_plan,
+    moves_home,
+    starts_of,
+)
+from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied, inserts
+from furlough.planning.swaps import Leg, Trip, legs_home, may_ever_be_on
 from furlough.planning.ties import ties_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Away:
-    """A VM that an evacuation took away from its home host, and where it was left.
+class _Home:
+    """One host that takes its VMs back: what becomes of each of them, and who of them was refused
+    only because of who else is there."""
 
-    `was_stopped`: it was shut down or suspended on `left_on`, by `method`, and is started there
-    when that host is back; `load`: what it took then. A VM that was away already when it was
-    stopped keeps its home.
-    """
-
-    vm: VmId
-    name: str
-    home: HostName
-    left_on: HostName
-    operation: OperationId
-    since: datetime
-    before: Before
-    was_stopped: bool = False
-    method: Method = Method.LIVE
-    load: Load = NOTHING
-
-    @property
-    def awaits(self) -> HostName:
-        """The host whose exit brings it back."""
-        return self.left_on if self.was_stopped else self.home
-
-    def concerns(self, host: HostName) -> bool:
-        """Whether the exit of this host has to say something about it."""
-        return host in (self.home, self.awaits)
-
-
-class Homecoming(StrEnum):
-    """What an exit will do about a VM that is away."""
-
-    LIVE = "live"
-    START = "start"
-    STAYS = "stays"
-    AT_HOME = "at_home"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Return:
-    """One VM of the record: where it is now, what will be done, and why."""
-
-    away: Away
-    now_on: HostName | None
-    homecoming: Homecoming
-    reason: str
-
-
-def returns(
-    inventory: Inventory,
-    home: HostName,
-    record: Sequence[Away],
-    mode: RestoreMode,
-    reservations: Sequence[Reservation] = (),
-) -> tuple[tuple[Return, ...], Placement]:
-    """What becomes of every VM of the record, and the placement of those who come home."""
-    judged = [_judge(inventory, one, home, mode) for one in record]
-    coming = [*_movers(inventory, judged), *_starters(inventory, judged)]
-    placement = place(
-        coming, [inventory.host(home)], inventory, reservations, judge=_obstacles_on_return
-    )
-    settled = tuple(_after_placement(one, placement, home) for one in judged)
-    return settled, placement
+    name: HostName
+    returns: tuple[Return, ...]
+    waiting: tuple[Vm, ...] = ()
+    placement: Placement = field(default_factory=lambda: Placement(targets={}, refusals={}))
 
 
 def plan_exit(
     inventory: Inventory,
     homes: Sequence[HostName],
     record: Sequence[Away],
-    mode: RestoreMode,
+    options: ExitOptions,
     reservations: Sequence[Reservation] = (),
     remedied: Sequence[Remedied] = (),
 ) -> tuple[Plan, tuple[Return, ...]]:
     """The plan that brings the VMs of the record home, puts back what remedies took out of their
-    drives, and puts the hosts back into service."""
+    drives, and puts the hosts back into service; for hosts that are in service, only the former.
+    Who stays is in `unplaced`, with the reason and what follows from it."""
+    found = [
+        _home(inventory, home, [one for one in record if one.concerns(home)], options, reservations)
+        for home in homes
+    ]
+    legs = _legs(inventory, found, reservations)
+    found = [_after_swaps(one, legs) for one in found]
+    is_in_service = all(inventory.host(home).mode is HostMode.AVAILABLE for home in homes)
     steps: list[PlannedStep] = []
-    decided: list[Return] = []
-    refusals: dict[VmId, Mapping[HostName, tuple[Obstacle, ...]]] = {}
-    for home in homes:
-        mine = [one for one in record if one.concerns(home)]
-        judged, placement = returns(inventory, home, mine, mode, reservations)
-        steps.extend(_steps_home(inventory, home, judged))
-        comers = {one.away.vm for one in judged if _comes(one)}
-        steps.extend(inserts(inventory, home, remedied, comers))
-        decided.extend(judged)
-        refusals.update(placement.refusals)
-    unplaced = Placement(targets={}, refusals=refusals)
-    return finished_plan(OperationKind.EXIT, homes, steps, unplaced, inventory), tuple(decided)
+    for home in found:
+        steps.extend(_steps_home(inventory, home, legs, is_guarded=not is_in_service))
+        comers = {one.away.vm for one in home.returns if one.comes}
+        steps.extend(inserts(inventory, home.name, remedied, comers))
+    decided = _hinting(found, record)
+    kind = OperationKind.RESTORE if is_in_service else OperationKind.EXIT
+    nobody = Placement(targets={}, refusals={})
+    plan = finished_plan(kind, homes, steps, nobody, inventory)
+    return replace(plan, unplaced=tuple(_staying(decided, homes, found))), decided
 
 
-def _steps_home(
-    inventory: Inventory, home: HostName, judged: Sequence[Return]
-) -> Iterator[PlannedStep]:
-    """Admit those who come, bring them, start those who were stopped, lower the guard."""
-    movers, starters = _movers(inventory, judged), _starters(inventory, judged)
-    if movers or starters:
-        yield PlannedStep(
-            number=0,
-            method=Method.RAISE_GUARD,
-            host=home,
-            wave=GUARD_WAVE,
-            admit=tuple(sorted(vm.id for vm in (*movers, *starters))),
-        )
-    yield from moves_home(movers, inventory.host(home), inventory)
-    was_before = {one.away.vm: one.away.before for one in judged}
-    yield from starts_of(starters, was_before)
-    yield PlannedStep(number=0, method=Method.LOWER_GUARD, host=home, wave=LAST_WAVE)
+def _home(
+    inventory: Inventory,
+    home: HostName,
+    record: Sequence[Away],
+    options: ExitOptions,
+    reservations: Sequence[Reservation],
+) -> _Home:
+    """What becomes of every VM that concerns a host, as far as it alone can say."""
+    found = [judged(inventory, one, home, options) for one in record]
+    colds = [vm for vm in _colds(inventory, found) if vm.is_active]
+    coming = [*_movers(inventory, found), *_starters(inventory, found), *colds]
+    host = inventory.host(home)
 
+    def judge(vm: Vm, target: Host, facts: Inventory) -> list[Obstacle]:
+        way = cold_obstacles_at_home if vm in colds else _obstacles_on_return
+        return way(vm, target, facts)
 
-def _judge(inventory: Inventory, away: Away, home: HostName, mode: RestoreMode) -> Return:
-    """What the exit of `home` does about one VM, before room is considered."""
-    copies = inventory.copies_of(away.vm)
-    if not copies:
-        return _stays(away, None, "no host lists it any more; it was deleted or its host is silent")
-    if away.was_stopped:
-        return _judge_stopped(inventory, away, home, mode)
-    vm = inventory.vm(away.vm)
-    if vm.host == away.home:
-        return Return(
-            away=away, now_on=vm.host, homecoming=Homecoming.AT_HOME, reason="it is home already"
-        )
-    if mode is RestoreMode.NONE:
-        return _stays(away, vm.host, "nothing was to be brought home")
-    if not vm.is_active:
-        return _stays(away, vm.host, "its owner or its guest has shut it down since")
-    if vm.host != away.left_on:
-        return _stays(away, vm.host, f"somebody moved it from {away.left_on} since")
-    return Return(
-        away=away,
-        now_on=vm.host,
-        homecoming=Homecoming.LIVE,
-        reason=f"it was evacuated by {away.operation}",
+    placement = place(coming, [host], inventory, reservations, judge=judge)
+    settled = tuple(_after_placement(one, placement, inventory, host) for one in found)
+    return _Home(
+        name=home,
+        returns=settled,
+        waiting=tuple(
+            vm
+            for vm in _movers(inventory, found)
+            if _may_pass(placement.refusals.get(vm.id, {}).get(home, ()))
+        ),
+        placement=placement,
     )
 
 
-def _judge_stopped(inventory: Inventory, away: Away, home: HostName, mode: RestoreMode) -> Return:
-    """The same for a VM that was stopped: it is started where it was, unless somebody has done
-    anything about it since."""
-    active = sorted(copy.host for copy in inventory.running_copies_of(away.vm))
-    if away.left_on in active:
-        return Return(
-            away=away, now_on=away.left_on, homecoming=Homecoming.AT_HOME, reason="it runs already"
-        )
-    if active:
-        return _stays(away, active[0], "somebody started it elsewhere since")
-    vm = _stopped_copy(inventory, away)
-    if vm is None:
-        return _stays(away, inventory.vm(away.vm).host, f"it is not on {away.left_on} any more")
-    if away.left_on != home:
-        return _stays(away, vm.host, f"it was stopped there; the exit of {vm.host} starts it")
-    if mode is not RestoreMode.RECORDED:
-        by_hand = f"start it by hand when wanted: furlough vm start {vm.id}"
-        return _stays(away, vm.host, f"it was {_how(away)} and is not to be started; {by_hand}")
-    reason = f"it was {_how(away)} by {away.operation}{_differences(away, vm)}"
-    return Return(away=away, now_on=vm.host, homecoming=Homecoming.START, reason=reason)
-
-
-def _how(away: Away) -> str:
-    return "suspended" if away.method is Method.SUSPEND else "shut down"
-
-
-def _differences(away: Away, vm: Vm) -> str:
-    """What its owner has changed about it meanwhile; it starts as it is now."""
-    now, then = load_of(vm), away.load
-    if away.method is Method.SUSPEND and not vm.has_managed_save:
-        return "; its saved memory is gone since, so it boots"
-    if then not in (NOTHING, now):
-        return (
-            f"; it was changed since, from {then.vcpus} vCPUs and {then.memory_mib} MiB to "
-            f"{now.vcpus} and {now.memory_mib}, and starts as it is now"
-        )
-    return ""
+def _may_pass(found: Iterable[Obstacle]) -> bool:
+    """Whether all that stands against a VM lies in who else is there, and may leave."""
+    causes = {one.cause for one in found}
+    return bool(causes) and causes <= {Cause.ROOM, Cause.RULE}
 
 
 def _obstacles_on_return(vm: Vm, home: Host, inventory: Inventory) -> list[Obstacle]:
@@ -222,59 +132,192 @@ def _of_state(vm: Vm, inventory: Inventory) -> Iterator[Obstacle]:
         yield Obstacle(cause=Cause.STATE, message=f"{vm.busy_with} is under way in it")
 
 
-def _after_placement(one: Return, placement: Placement, home: HostName) -> Return:
+def _after_placement(one: Return, placement: Placement, inventory: Inventory, home: Host) -> Return:
     """The same, unless its home host cannot take it back."""
-    against = placement.refusals.get(one.away.vm)
-    if not _comes(one) or against is None:
+    if one.homecoming is Homecoming.COLD and not inventory.vm(one.away.vm).is_active:
+        against = cold_obstacles_at_home(inventory.vm(one.away.vm), home, inventory)
+    else:
+        refusal = placement.refusals.get(one.away.vm)
+        if not one.comes or refusal is None:
+            return one
+        against = list(refusal.get(home.name, ())) or [_ELSEWHERE]
+    if not against:
         return one
-    found = ", ".join(obstacle.message for obstacle in against.get(home, ()))
-    reasons = found or "it is in another cluster now"
-    return _stays(one.away, one.now_on, f"{home} cannot take it back: {reasons}")
+    reasons = ", ".join(obstacle.message for obstacle in against)
+    refused = stays(one.away, one.now_on, f"{home.name} cannot take it back: {reasons}")
+    return replace(refused, changed=one.changed)
 
 
-def _stays(away: Away, now_on: HostName | None, reason: str) -> Return:
-    return Return(away=away, now_on=now_on, homecoming=Homecoming.STAYS, reason=reason)
+_ELSEWHERE = Obstacle(cause=Cause.MODE, message="it is in another cluster now")
 
 
-def _comes(one: Return) -> bool:
-    return one.homecoming in (Homecoming.LIVE, Homecoming.START)
+# --- room that has to be made --------------------------------------------------------------------
 
 
-def _movers(inventory: Inventory, judged: Sequence[Return]) -> list[Vm]:
+def _legs(
+    inventory: Inventory, homes: Sequence[_Home], reservations: Sequence[Reservation]
+) -> tuple[Leg, ...]:
+    """The ways home where some have to be made room for; none where all that can come have it."""
+    bonds = bonds_of(inventory, {inventory.host(one.name).cluster for one in homes})
+    waiting = [
+        Trip(vm=vm, home=home.name)
+        for home in homes
+        for vm in home.waiting
+        if may_ever_be_on(home.name, vm.id, bonds)
+    ]
+    if not waiting:
+        return ()
+    sure = [
+        Trip(vm=vm, home=home.name) for home in homes for vm in _movers(inventory, home.returns)
+    ]
+    taken: dict[HostName, Load] = {}
+    for home in homes:
+        for vm in _starters(inventory, home.returns):
+            taken[home.name] = taken.get(home.name, NOTHING) + load_of(vm)
+    return legs_home(inventory, sure, waiting, taken, reservations)
+
+
+def _after_swaps(home: _Home, legs: Sequence[Leg]) -> _Home:
+    """The same, with those who come once room has been made for them."""
+    waiting = {vm.id for vm in home.waiting}
+    arrives = {leg.vm.id for leg in legs if leg.home == home.name and not leg.is_detour}
+    parked = {leg.vm.id: leg.target for leg in legs if leg.is_detour}
+    return replace(
+        home,
+        returns=tuple(
+            _swapped(one, parked.get(one.away.vm), one.away.vm in waiting)
+            if one.away.vm in arrives
+            else one
+            for one in home.returns
+        ),
+    )
+
+
+def _swapped(one: Return, parked: HostName | None, had_to_wait: bool) -> Return:
+    """A VM that comes, maybe after others, maybe by way of a third host."""
+    words = f"it was evacuated by {one.away.operation}"
+    if parked is not None:
+        words += f"; it waits on {parked} until {one.away.home} has room"
+    elif had_to_wait:
+        words += "; it comes once others have left"
+    return Return(
+        away=one.away,
+        now_on=one.now_on,
+        homecoming=Homecoming.LIVE,
+        reason=words,
+        changed=one.changed,
+        by_way_of=parked,
+    )
+
+
+def _hinting(found: Sequence[_Home], record: Sequence[Away]) -> tuple[Return, ...]:
+    """All returns; where a home is full and VMs of another host's record are on it, that is
+    told."""
+    homes = [home.name for home in found]
+    others: dict[HostName, set[HostName]] = {}
+    for one in record:
+        if one.awaits not in homes and not one.was_stopped:
+            others.setdefault(one.left_on, set()).add(one.home)
+    return tuple(
+        _with_hint(one, homes, others.get(home.name, set()))
+        if one.stays is not None and one.away.vm in {vm.id for vm in home.waiting}
+        else one
+        for home in found
+        for one in home.returns
+    )
+
+
+def _with_hint(one: Return, homes: Sequence[HostName], others: set[HostName]) -> Return:
+    if not others:
+        return one
+    together = " ".join(sorted({*homes, *others}))
+    words = f"VMs of {' and '.join(sorted(others))} are there; together they may all come home"
+    return replace(one, reason=f"{one.reason} ({words}: furlough exit {together})")
+
+
+def _staying(
+    decided: Iterable[Return], homes: Sequence[HostName], found: Sequence[_Home]
+) -> Iterator[Unplaced]:
+    """Everybody who stays, once: under the host that brings it back where that is one of these."""
+    told: dict[VmId, Unplaced] = {}
+    for one in decided:
+        if one.stays is not None:
+            host = one.away.awaits if one.away.awaits in homes else one.away.home
+            left = Unplaced(
+                vm=one.away.vm, vm_name=one.away.name, reasons={host: (one.reason,)}, why=one.stays
+            )
+            if one.away.awaits in homes or one.away.vm not in told:
+                told[one.away.vm] = left
+    comers = {one.away.vm for home in found for one in home.returns if one.comes}
+    yield from (left for vm, left in told.items() if vm not in comers)
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+def _steps_home(
+    inventory: Inventory, home: _Home, legs: Sequence[Leg], *, is_guarded: bool
+) -> Iterator[PlannedStep]:
+    """Admit those who come, bring them, start those who were stopped, lower the guard; no guard
+    where the host is in service already."""
+    movers, starters = _movers(inventory, home.returns), _starters(inventory, home.returns)
+    colds = _colds(inventory, home.returns)
+    if is_guarded and (movers or starters or colds):
+        yield PlannedStep(
+            number=0,
+            method=Method.RAISE_GUARD,
+            host=home.name,
+            wave=GUARD_WAVE,
+            admit=tuple(sorted(vm.id for vm in (*movers, *starters, *colds))),
+        )
+    host = inventory.host(home.name)
+    if legs:
+        yield from _moves_by(legs, host, inventory)
+    else:
+        yield from moves_home(movers, host, inventory)
+    for vm in colds:
+        yield cold_move(vm, (home.name,), home.name, MOVE_WAVE)
+    was_before = {one.away.vm: one.away.before for one in home.returns}
+    yield from starts_of(starters, was_before)
+    if is_guarded:
+        yield PlannedStep(number=0, method=Method.LOWER_GUARD, host=home.name, wave=LAST_WAVE)
+
+
+def _moves_by(legs: Sequence[Leg], home: Host, inventory: Inventory) -> Iterator[PlannedStep]:
+    """The moves of one host's VMs, numbered by the places of all legs until the plan is whole."""
+    for number, leg in enumerate(legs, _FIRST_LEG):
+        if leg.home != home.name:
+            continue
+        (step,) = moves_home([leg.vm], home, inventory)
+        yield replace(
+            step,
+            number=number,
+            wave=MOVE_WAVE,
+            source=leg.source,
+            targets=(leg.target,),
+            after=tuple(_FIRST_LEG + one for one in leg.after),
+        )
+
+
+# Before a plan is numbered, all its steps have number 0; those that others come after do not.
+_FIRST_LEG = 1
+
+
+def _movers(inventory: Inventory, found: Iterable[Return]) -> list[Vm]:
     """The active copies of those who are moved home."""
-    return [inventory.vm(one.away.vm) for one in judged if one.homecoming is Homecoming.LIVE]
+    return [inventory.vm(one.away.vm) for one in found if one.homecoming is Homecoming.LIVE]
 
 
-def _starters(inventory: Inventory, judged: Sequence[Return]) -> list[Vm]:
+def _colds(inventory: Inventory, found: Iterable[Return]) -> list[Vm]:
+    """Those who are moved home cold: off as they are, or shut down for it and started again."""
+    return [inventory.vm(one.away.vm) for one in found if one.homecoming is Homecoming.COLD]
+
+
+def _starters(inventory: Inventory, found: Iterable[Return]) -> list[Vm]:
     """Those who are started, as they are defined where they were stopped."""
     return [
         vm
-        for one in judged
+        for one in found
         if one.homecoming is Homecoming.START
-        and (vm := _stopped_copy(inventory, one.away)) is not None
+        and (vm := stopped_copy(inventory, one.away)) is not None
     ]
-
-
-def _stopped_copy(inventory: Inventory, away: Away) -> Vm | None:
-    here = (vm for vm in inventory.copies_of(away.vm) if vm.host == away.left_on)
-    return next(here, None)
-
-
-def is_closed_by(operation: Operation, away: Away) -> bool:
-    """Whether an exit that has ended closes the record of this VM: the host that brings it back
-    is in service again, and the VM was not to be brought. One that was and could not stays on
-    record."""
-    lowered = any(
-        step.method is Method.LOWER_GUARD
-        and step.planned.host == away.awaits
-        and step.state is StepState.SUCCEEDED
-        for step in operation.steps
-    )
-    wanted = any(
-        step.planned.vm == away.vm
-        and step.method is not Method.INSERT
-        and step.state is not StepState.SUCCEEDED
-        for step in operation.steps
-    )
-    left = any(one.vm == away.vm for one in operation.plan.unplaced)
-    return lowered and not wanted and not left

@@ -65,9 +65,9 @@ class RollingPlan:
 
 def roll(board: Board, cluster: int, rules: Rules) -> RollingPlan:
     """The plan for all available hosts of a cluster, by its position."""
-    rolling = _Rolling(board, cluster)
+    rolling = Rolling(board, cluster)
     width = max(1, min(rules.first_width, len(rolling.due)))
-    counts = sorted(len(rolling.on[host]) for host in rolling.due)
+    counts = [len(rolling.on[host]) for host in rolling.due]
     waves: list[Wave] = []
     rolling.find_unprotected()
     while rolling.due:
@@ -80,12 +80,18 @@ def roll(board: Board, cluster: int, rules: Rules) -> RollingPlan:
         left=tuple(rolling.left),
         unprotected=tuple(sorted(rolling.unprotected)),
         migrations=sum(len(wave.moves) for wave in waves),
-        bound=sum(counts) + sum(counts[:first]),
+        bound=least_migrations(counts, first),
     )
 
 
+def least_migrations(counts: Sequence[int], first: int) -> int:
+    """Every VM once, and again those of the emptiest hosts of the first wave: `counts` VMs by
+    host, so many hosts in the wave."""
+    return sum(counts) + sum(sorted(counts)[:first])
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Departure:
+class Departure:
     """How one host is emptied."""
 
     host: int
@@ -123,14 +129,15 @@ class _Free:
         return self._sums[key] - int(self._places[key][without])
 
 
-class _Rolling:
-    """The cluster between two waves: who is where, whose turn is yet to come."""
+class Rolling:
+    """The cluster between two waves: who is where, whose turn is yet to come, who is away."""
 
     def __init__(self, board: Board, cluster: int) -> None:
         hosts, vms = board.hosts, board.vms
         self.board = board
         mine = hosts.clusters == cluster
         self.due: list[int] = [int(one) for one in np.flatnonzero(mine & hosts.is_open)]
+        self.away: set[int] = set()
         self.left: list[tuple[int, int]] = []
         self.unprotected: set[int] = set()
         self._crews: dict[int, _Crew] = {}
@@ -160,25 +167,57 @@ class _Rolling:
                 kept.setdefault(vm, set()).update(set(group.members) - {vm})
 
     def next_wave(self, rules: Rules, most: int | None) -> Wave | None:
-        """Empty the next hosts; None where none of those left can be emptied."""
-        is_first = not self._finished.any()
-        order = sorted(self.due, key=lambda host: self._turn(host, is_first=is_first))
+        """Empty the next hosts, and have them back; None where none of those left can be
+        emptied."""
+        departures, keeps = self.depart(rules, most)
+        if not departures:
+            return None
+        wave = self._wave(departures, keeps_reserve=keeps)
+        self.come_back(wave.hosts)
+        return wave
+
+    def depart(
+        self, rules: Rules, most: int | None, *, not_yet: Iterable[int] = ()
+    ) -> tuple[list[Departure], bool]:
+        """The hosts to be emptied next, at most so many and none of `not_yet`, and whether N+1 is
+        kept; they are away from now on. None where there is no room, and, if nobody is away,
+        where none of those left can ever be emptied."""
+        is_first = not self._finished.any() and not self.away
+        order = sorted(
+            set(self.due).difference(not_yet), key=lambda host: self._turn(host, is_first=is_first)
+        )
         wanted = order[: len(order) if most is None else most]
         takers = self._usable & ~_mask(wanted, self._usable) if is_first else self._finished
         departures = self._departures(wanted, takers)
         if rules.keeps_reserve:
             self._take_back(departures, self._width_with_reserve(departures))
-        if departures:
-            return self._close(departures, keeps_reserve=rules.keeps_reserve or None)
-        # One host at a time, wherever there is room: it cannot be done by the rules.
+        keeps = rules.keeps_reserve
+        if not departures and not self.away:
+            departures = self._one_anyhow(order, takers)
+            keeps = False
+        hosts = [one.host for one in departures]
+        self.due = [host for host in self.due if host not in set(hosts)]
+        self.away.update(hosts)
+        return departures, keeps or (bool(hosts) and self._has_reserve(()))
+
+    def come_back(self, hosts: Iterable[int]) -> None:
+        """These are serviced: they take whoever comes."""
+        self.away.difference_update(hosts)
+        self._finished[list(hosts)] = True
+
+    def _one_anyhow(self, order: Sequence[int], takers: BoolArray) -> list[Departure]:
+        """One host, wherever there is room: it cannot be done by the rules. Where nobody can be
+        emptied even so, all of them are given up."""
         for host in order:
-            anywhere = self._usable & ~_mask([host], self._usable)
-            departure = self._empty(host, takers) or self._empty(host, anywhere)
+            others = ~_mask([host], self._usable)
+            departure = self._empty(host, takers & others) or self._empty(
+                host, self._usable & others
+            )
             if departure is not None:
-                return self._close([departure], keeps_reserve=None)
+                return [departure]
         for host in order:
             self._leave(host)
-        return None
+        return []
 
     def _turn(self, host: int, *, is_first: bool) -> tuple[int, int, int]:
         """Sort key. Later on, those whose VMs have the least choice come before others have taken
@@ -189,10 +228,10 @@ class _Rolling:
         kinds = {self._kinds[vm] for vm in self.on[host]}
         return min(map(self._choices, kinds), default=0), used_mib, host
 
-    def _departures(self, hosts: Sequence[int], takers: BoolArray) -> list[_Departure]:
+    def _departures(self, hosts: Sequence[int], takers: BoolArray) -> list[Departure]:
         """How those of these hosts are emptied for which there is room; some that cannot be yet are
         passed over."""
-        found: list[_Departure] = []
+        found: list[Departure] = []
         misses = 0
         for host in hosts:
             departure = self._empty(host, takers)
@@ -202,9 +241,9 @@ class _Rolling:
                 break
         return found
 
-    def _empty(self, host: int, takers: BoolArray) -> _Departure | None:
+    def _empty(self, host: int, takers: BoolArray) -> Departure | None:
         """Move everybody away, the largest first; None, and nothing moved, where that fails."""
-        departure = _Departure(host=host, moves=[])
+        departure = Departure(host=host, moves=[])
         for unit in self._units(host):
             target = self._target(unit, takers)
             if target is None:
@@ -260,14 +299,14 @@ class _Rolling:
             self._joint[kinds] = np.logical_and.reduce([self._usable, *rows])
         return self._joint[kinds]
 
-    def _take_back(self, departures: list[_Departure], kept: int) -> None:
+    def _take_back(self, departures: list[Departure], kept: int) -> None:
         """Undo all but the first so many departures."""
         for departure in reversed(departures[kept:]):
             for vm, source, _ in reversed(departure.moves):
                 self._move(vm, source)
         del departures[kept:]
 
-    def _width_with_reserve(self, departures: Sequence[_Departure]) -> int:
+    def _width_with_reserve(self, departures: Sequence[Departure]) -> int:
         """How many of these departures leave N+1 behind, found by halving. What follows one that
         is taken back is moot, so each trial undoes a part and does it again."""
         least, most = 0, len(departures)
@@ -282,19 +321,13 @@ class _Rolling:
             least, most = (middle, most) if holds else (least, middle)
         return least
 
-    def _replay(self, departures: Sequence[_Departure], *, is_back: bool) -> None:
+    def _replay(self, departures: Sequence[Departure], *, is_back: bool) -> None:
         for departure in reversed(departures) if is_back else departures:
             for vm, source, target in departure.moves:
                 self._move(vm, source if is_back else target)
 
-    def _close(self, departures: Sequence[_Departure], *, keeps_reserve: bool | None) -> Wave:
-        """The wave is over: its hosts are back, and finished. `keeps_reserve` is None where nobody
-        has looked yet."""
+    def _wave(self, departures: Sequence[Departure], *, keeps_reserve: bool) -> Wave:
         hosts = tuple(one.host for one in departures)
-        keeps = self._has_reserve(hosts) if keeps_reserve is None else keeps_reserve
-        for host in hosts:
-            self.due.remove(host)
-            self._finished[host] = True
         stays = self._usable & ~_mask(hosts, self._usable)
         limits = np.maximum(1, self.board.hosts.memory_mib)
         fullest = (1 - self._free_mib / limits)[stays].max(initial=0.0)
@@ -302,7 +335,7 @@ class _Rolling:
             hosts=hosts,
             moves=tuple(move for one in departures for move in one.moves),
             fullest=round(float(fullest), 4),
-            keeps_reserve=keeps,
+            keeps_reserve=keeps_reserve,
         )
 
     def _leave(self, host: int) -> None:
@@ -318,8 +351,8 @@ class _Rolling:
     # --- N+1 ------------------------------------------------------------------------------------
 
     def _has_reserve(self, away: Sequence[int]) -> bool:
-        """Whether, with these hosts away, the VMs of any other one would find room."""
-        stays = self._usable & ~_mask(away, self._usable)
+        """Whether, with these hosts away too, the VMs of any other one would find room."""
+        stays = self._usable & ~_mask([*self.away, *away], self._usable)
         free = self._free(stays)
         return all(self._survives(lost, free) for lost in np.flatnonzero(stays).tolist())
 

@@ -96,7 +96,8 @@ class Schedule:
 
 def schedule(jobs: Sequence[Job], sites: Sites, terms: Terms) -> Schedule:
     """Put these jobs, at most one per VM, in time."""
-    run = _Run(jobs, sites, terms)
+    run = Run(sites, terms)
+    run.add(jobs)
     run.begin_all()
     while run.is_under_way:
         run.pass_time()
@@ -136,7 +137,7 @@ def _rate(job: Job, sites: Sites, stream_mib_s: float) -> float:
 
 
 def _eta(
-    run: _Run, jobs: Sequence[Job], makespan_s: float, bound_s: float
+    run: Run, jobs: Sequence[Job], makespan_s: float, bound_s: float
 ) -> tuple[Range, list[str]]:
     """From what cannot be beaten to what is likely not exceeded."""
     if not run.moves:
@@ -162,10 +163,10 @@ def _eta(
     return Range(low=round(low_s, 1), high=round(makespan_s + slack_s, 1)), reasons
 
 
-class _Run:
+class Run:
     """The schedule while it is being made: who waits, who is in flight, who holds what."""
 
-    def __init__(self, jobs: Sequence[Job], sites: Sites, terms: Terms) -> None:
+    def __init__(self, sites: Sites, terms: Terms) -> None:
         self.moves: list[TimedMove] = []
         self.links = Links(sites.link_mib_s, terms.stream_mib_s)
         self._sites = sites
@@ -182,8 +183,13 @@ class _Run:
         self._onward: dict[int, Job] = {}
         self._company = _Company(terms)
         # One host of each cluster that anybody leaves.
-        self._one_of_each = {sites.clusters[job.source]: job.source for job in jobs}.values()
+        self._one_of_each: dict[int, int] = {}
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Have these wait for their start too. A VM of which a job is not over yet must not come
+        again."""
         for job in sorted(jobs, key=_rank):
+            self._one_of_each[self._sites.clusters[job.source]] = job.source
             self._enqueue(job)
 
     @property
@@ -200,9 +206,9 @@ class _Run:
         if not self.links.is_busy:
             self._park_one()
 
-    def pass_time(self) -> None:
-        """Go to the next moment at which a move is over."""
-        for one in self.links.advance():
+    def pass_time(self, until_s: float = math.inf) -> None:
+        """Go to the next moment at which a move is over, or to this one if that comes first."""
+        for one in self.links.advance(until_s):
             job = one.job
             self._memory[job.source] += job.memory_mib
             self._vcpus[job.source] += job.vcpus
@@ -249,7 +255,7 @@ class _Run:
 
     def _is_full(self) -> bool:
         """Whether every cluster has as many in flight as it may have."""
-        return not any(map(self._has_slot, self._one_of_each))
+        return not any(map(self._has_slot, self._one_of_each.values()))
 
     def _next_of(self, queue: Sequence[Job]) -> Job | None:
         """The first of these that may begin. Where all leave one host and that may send no more by

@@ -7,7 +7,7 @@ told to the other: room at the start, links, who must never meet, where a VM may
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -28,12 +28,8 @@ def timetable(
 ) -> Schedule:
     """The schedule of a packing's moves. `stream_mib_s`: what one migration can move."""
     board = packing.board
-    jobs = [_job(board, vm, source, target) for vm, source, target in packing.moves]
-    apart = [
-        group.members
-        for group in board.groups
-        if group.is_hard and group.kind is RuleKind.ANTI_AFFINITY
-    ]
+    jobs = [job_of(board, vm, source, target) for vm, source, target in packing.moves]
+    apart = apart_on(board)
 
     def may_park(vm: int, host: int) -> bool:
         return bool(packing.is_target[host]) and int(board.row(vm)[host]) == FREE
@@ -43,13 +39,14 @@ def timetable(
         order=order,
         stream_mib_s=stream_mib_s,
         apart=apart,
-        seats=_seats(board, apart),
+        seats=seats_of(board, apart),
         may_park=may_park,
     )
-    return schedule(jobs, _sites(board), terms)
+    return schedule(jobs, sites_of(board), terms)
 
 
-def _job(board: Board, vm: int, source: int, target: int) -> Job:
+def job_of(board: Board, vm: int, source: int, target: int) -> Job:
+    """A move as the schedule wants it."""
     vms = board.vms
     return Job(
         vm=vm,
@@ -64,11 +61,21 @@ def _job(board: Board, vm: int, source: int, target: int) -> Job:
     )
 
 
-def _seats(board: Board, apart: list[tuple[int, ...]]) -> Mapping[int, int]:
+def apart_on(board: Board) -> list[tuple[int, ...]]:
+    """The VMs of each group that must never meet."""
+    return [
+        group.members
+        for group in board.groups
+        if group.is_hard and group.kind is RuleKind.ANTI_AFFINITY
+    ]
+
+
+def seats_of(board: Board, apart: Iterable[Sequence[int]]) -> Mapping[int, int]:
+    """Where those of these groups are now."""
     return {vm: int(board.vms.hosts[vm]) for members in apart for vm in members}
 
 
-def _sites(board: Board) -> Sites:
+def sites_of(board: Board) -> Sites:
     """What the hosts have left before anything moves."""
     hosts, vms = board.hosts, board.vms
     count = len(hosts.names)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -34,12 +34,14 @@ _SHOWN_HOSTS = 8
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
     """What the plan is asked for. `targets`: the only hosts that may take VMs, none: all that are
-    available; `limits`: of migrations in flight, by default those that clusters have."""
+    available; `limits`: of migrations in flight, by default those of clusters; `is_polished`:
+    an exact search (the extra `solver`) tries to better the placement."""
 
     hosts: tuple[str, ...]
     targets: tuple[str, ...] = ()
     order: Order = Order.SCHEDULE
     limits: Limits = field(default_factory=Limits)
+    is_polished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +140,14 @@ def what_if(document: Document, wishes: Wishes) -> WhatIf:
     board = board_of_file(document)
     leaving = board.places(hosts)
     packing = evacuate(board, leaving, targets=_open_targets(board, wishes))
+    if wishes.is_polished:
+        packing = _polished(packing, leaving)
     schedule = timetable(packing, limits=wishes.limits, order=wishes.order)
     seats = _seats(packing, schedule)
     loads = loads_of((board, board.vms.hosts), (board, seats), leaving)
     return WhatIf(
         taken_at=document.taken_at,
-        wishes=Wishes(
-            hosts=hosts, targets=wishes.targets, order=wishes.order, limits=wishes.limits
-        ),
+        wishes=replace(wishes, hosts=hosts),
         steps=tuple(_steps(board, schedule.moves)),
         unplaced=tuple(staying_vms(document, packing, schedule, leaving)),
         makespan_s=schedule.makespan_s,
@@ -163,6 +165,13 @@ def what_if(document: Document, wishes: Wishes) -> WhatIf:
             for gap in packing.gaps
         },
     )
+
+
+def _polished(packing: Packing, leaving: Sequence[int]) -> Packing:
+    # Only who asks for it pays for what it loads.
+    from furlough.planning.polishing import polish  # noqa: PLC0415
+
+    return polish(packing, leaving)
 
 
 def _open_targets(board: Board, wishes: Wishes) -> Sequence[int] | None:

@@ -4,6 +4,7 @@ They read and change nothing. Each check is a function of a `Case`; the lists of
 the order in which people read the result: first the cluster, then the host, then its VMs.
 
     ties of each VM ─► placement of the rest ─► method of each VM ─► findings ─► their weight
+                                                       └─► placement of those that go cold
 """
 
 from __future__ import annotations
@@ -11,17 +12,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from furlough.core.capacity import Reservation
+from furlough.core.capacity import Reservation, load_of
 from furlough.core.findings import Finding
-from furlough.core.ids import HostName, VmId
+from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.plan import Method
-from furlough.core.policy import EnterOptions
+from furlough.core.policy import EnterOptions, Scope
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.bonds import bonds_of
 from furlough.planning.candidates import candidates, movers
+from furlough.planning.cold import Resting, cold_obstacles, settle_resting
 from furlough.planning.compatibility import Obstacle
-from furlough.planning.dispositions import Choice, Disposition, decide, disposition
+from furlough.planning.dispositions import (
+    Choice,
+    Disposition,
+    cold_disposition,
+    decide,
+    disposition,
+    disposition_of_resting,
+)
 from furlough.planning.handover import expected_move
 from furlough.planning.placement import Placement, place
 from furlough.planning.ties import Tie, ties_of
@@ -46,6 +55,7 @@ class _Fates:
     ties: Mapping[VmId, Sequence[Tie]]
     placement: Placement
     refusals: Mapping[VmId, Mapping[HostName, tuple[Obstacle, ...]]]
+    resting: Mapping[tuple[HostName, VmId], Resting]
 
 
 def assess(
@@ -61,6 +71,9 @@ def assess(
     targets = candidates(inventory, hosts, options)
     leaving = [vm for name in hosts for vm in movers(inventory, name)]
     fates = _fates(leaving, hosts, targets, inventory, options, reservations)
+    fates = _with_cold(fates, leaving, hosts, targets, inventory, reservations)
+    if options.scope is Scope.ALL:
+        fates = _with_resting(fates, settle_resting(inventory, hosts, targets))
     reports = tuple(_report(case) for case in _cases(inventory, hosts, targets, options, fates))
     return Assessment(reports=reports, placement=fates.placement)
 
@@ -101,7 +114,49 @@ def _fates(
         ties=ties,
         placement=replace(placement, refusals=left),
         refusals=refusals,
+        resting={},
     )
+
+
+def _with_cold(
+    fates: _Fates,
+    vms: Sequence[Vm],
+    hosts: Sequence[HostName],
+    targets: Sequence[Host],
+    inventory: Inventory,
+    reservations: Sequence[Reservation],
+) -> _Fates:
+    """With targets for those that run and go cold, beside those who move live. Who finds none
+    stays."""
+    cold = [vm for vm in vms if fates.choices[vm.id].method is Method.COLD]
+    if not cold:
+        return fates
+    load = {vm.id: load_of(vm) for vm in vms}
+    held = [
+        Reservation(operation=OperationId(""), vm=vm, host=ranked[0], load=load[vm])
+        for vm, ranked in fates.placement.targets.items()
+    ]
+    found = place(
+        cold, targets, inventory, [*reservations, *held], judge=cold_obstacles, leaving=hosts
+    )
+    choices = dict(fates.choices)
+    for vm, against in found.refusals.items():
+        trouble = f"nor does it fit on a host cold: {reasons(against)}"
+        choices[vm] = Choice(method=None, reason=choices[vm].reason, trouble=trouble)
+    placement = replace(
+        fates.placement,
+        targets={**fates.placement.targets, **found.targets},
+        broken={**fates.placement.broken, **found.broken},
+        gaps={**fates.placement.gaps, **found.gaps},
+    )
+    return replace(fates, choices=choices, placement=placement)
+
+
+def _with_resting(fates: _Fates, found: Mapping[tuple[HostName, VmId], Resting]) -> _Fates:
+    """With what becomes of those that are off."""
+    targets = {vm: one.targets for (_, vm), one in found.items() if one.targets}
+    placement = replace(fates.placement, targets={**fates.placement.targets, **targets})
+    return replace(fates, resting=found, placement=placement)
 
 
 def _words(ties: Iterable[Tie]) -> str:
@@ -129,6 +184,7 @@ def _cases(
             ties=fates.ties,
             refusals=fates.refusals,
             bonds=bonds,
+            resting={vm: one for (at, vm), one in fates.resting.items() if at == name},
         )
 
 
@@ -143,12 +199,17 @@ def _report(case: Case) -> Report:
 
 def _dispositions(case: Case) -> Iterator[Disposition]:
     for vm in case.inventory.vms_on(case.host.name):
-        if not vm.is_active:
+        if not vm.is_active and vm.id in case.resting:
+            yield disposition_of_resting(case.resting[vm.id])
+        elif not vm.is_active:
             yield _stays(vm, "it is powered off; only running VMs have to leave")
         elif vm.is_arriving:
             yield _stays(vm, "it is just arriving; it is sent on once it is here")
         elif case.method_of(vm) is Method.LIVE:
             yield _moves(vm, case)
+        elif case.method_of(vm) is Method.COLD:
+            target = case.placement.targets[vm.id][0]
+            yield cold_disposition(vm, case.choices[vm.id], target)
         else:
             yield disposition(vm, case.choices[vm.id])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
@@ -12,6 +12,7 @@ from furlough.core.plan import Method
 from furlough.core.policy import EnterOptions
 from furlough.planning.bonds import Bonds
 from furlough.planning.candidates import movers
+from furlough.planning.cold import Resting
 from furlough.planning.compatibility import Obstacle
 from furlough.planning.dispositions import Choice
 from furlough.planning.placement import Placement
@@ -26,7 +27,8 @@ class Case:
     is to become of each VM.
 
     `ties`: what keeps a VM from moving live whatever the target; `refusals`: why no target takes
-    one that could move, also where something else is done with it instead.
+    one that could move, also where something else is done with it instead; `resting`: what
+    becomes of those that are off, where all have to leave.
     """
 
     inventory: Inventory
@@ -39,6 +41,7 @@ class Case:
     ties: Mapping[VmId, Sequence[Tie]]
     refusals: Mapping[VmId, Mapping[HostName, tuple[Obstacle, ...]]]
     bonds: Bonds
+    resting: Mapping[VmId, Resting] = field(default_factory=dict)
 
     @property
     def movers(self) -> list[Vm]:
@@ -52,8 +55,8 @@ class Case:
 
     @property
     def live_or_stuck(self) -> list[Vm]:
-        """Those of them that need a target: nothing else may be, or can be, done with them."""
-        stopped = (Method.SHUT_DOWN, Method.SUSPEND, Method.LEAVE)
+        """Those of them that need a way to a target: nothing else may be, or can be, done."""
+        stopped = (Method.SHUT_DOWN, Method.SUSPEND, Method.COLD, Method.LEAVE)
         return [vm for vm in self.movers if self.method_of(vm) not in stopped]
 
     @property

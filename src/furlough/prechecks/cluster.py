@@ -80,6 +80,32 @@ def _check_reserve(case: Case) -> Iterator[Finding]:
     )
 
 
+def _check_rules(case: Case) -> Iterator[Finding]:
+    """Names in rules that nobody bears."""
+    cluster = case.inventory.cluster_of(case.host)
+    hosts = {host.name for host in case.inventory.hosts_of(cluster.name)}
+    known = {word for vm in case.inventory.vms for word in (vm.id, vm.name)}
+    for rule in cluster.rules:
+        strangers = [f"VM {one}" for one in rule.vms if one not in known]
+        strangers += [f"host {one}" for one in rule.hosts if one not in hosts]
+        if strangers:
+            yield finding(
+                "cluster.rule_unknown",
+                cluster.name,
+                f"Rule {rule.name} of cluster {cluster.name} names {', '.join(strangers)}, "
+                "which is unknown.",
+            )
+    for vm in case.movers:
+        nowhere = [host for host in vm.policy.host_affinity if host not in hosts]
+        if nowhere:
+            yield finding(
+                "cluster.rule_unknown",
+                subject_of(vm),
+                f"The host_affinity of VM {vm.name} names {', '.join(nowhere)}: no host of "
+                f"cluster {cluster.name}.",
+            )
+
+
 def _check_storage_repair(case: Case) -> Iterator[Finding]:
     for host in case.inventory.hosts_of(case.host.cluster):
         for repair in host.probe.repairs if host.is_connected and host.probe else ():
@@ -125,6 +151,7 @@ CLUSTER_PRECHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     _check_other_hosts_silent,
     _check_targets_exist,
     _check_reserve,
+    _check_rules,
     _check_storage_repair,
     _check_site_probes,
     _check_storage_proofs,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from furlough.core.encryption import Wire
 from furlough.core.findings import Finding, finding
+from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Vm
 from furlough.core.plan import Method
 from furlough.planning.compatibility import unreachable
+from furlough.planning.wires import wire_of
 from furlough.prechecks.cases import Case, because, subject_of
 
 MOST_CLOCK_OFFSET_S = 1.0
 MOST_LATENCY_MS = 5.0
 _VMS_NAMED = 5
+_RUNS_ELSEWHERE = (Method.LIVE, Method.COLD)
 
 
 def _check_host_answers(case: Case) -> Iterator[Finding]:
@@ -81,7 +85,7 @@ def _running_afterwards(case: Case) -> Iterator[Vm]:
         if vm.host != case.host.name:
             if vm.is_active:
                 yield vm
-        elif vm.is_active and not vm.is_arriving and case.method_of(vm) is Method.LIVE:
+        elif vm.is_active and not vm.is_arriving and case.method_of(vm) in _RUNS_ELSEWHERE:
             yield vm
 
 
@@ -154,6 +158,42 @@ def _check_paths(case: Case) -> Iterator[Finding]:
             )
 
 
+def _check_encryption(case: Case) -> Iterator[Finding]:
+    """Whether memory would pass in clear, or could not pass at all for that; once for the host
+    where that is so with every target, else per target."""
+    targets = [one for one in case.targets if one.is_connected and case.host.is_connected]
+    if not (targets and case.live_or_stuck):
+        return
+    wires = {target.name: wire_of(case.host, target) for target in targets}
+    in_clear = {name: wire for name, wire in wires.items() if wire.because}
+    if not any(wire.is_allowed for wire in wires.values()):
+        yield finding(
+            "network.tls_missing",
+            case.host.name,
+            f"Memory of {case.host.name} may not pass in clear, and passes encrypted to no target: "
+            f"{_reasons(in_clear)}.",
+        )
+    elif len(in_clear) == len(wires):
+        yield finding(
+            "network.unencrypted",
+            case.host.name,
+            f"Memory of VMs leaves {case.host.name} in clear: {_reasons(in_clear)}.",
+        )
+    else:
+        for name, wire in in_clear.items():
+            what = "passes in clear" if wire.is_allowed else "may not pass in clear"
+            yield finding(
+                "network.unencrypted",
+                name,
+                f"From {case.host.name} to {name} memory {what}: {wire.because}.",
+            )
+
+
+def _reasons(wires: Mapping[HostName, Wire]) -> str:
+    """Each reason once, however many targets have it."""
+    return "; ".join(dict.fromkeys(wire.because for wire in wires.values()))
+
+
 def _latency_ms(one: Host, other: Host) -> float:
     """The slower of both directions, in milliseconds; 0 where nobody measured."""
     found = [
@@ -199,5 +239,6 @@ HOST_PRECHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     _check_open_ports,
     _check_probes,
     _check_paths,
+    _check_encryption,
     _check_links,
 )

@@ -36,7 +36,7 @@ _CODE_OF_CAUSE = {
 _INSTEAD = {
     Method.SHUT_DOWN: "it will be shut down",
     Method.SUSPEND: "it will be suspended",
-    Method.COLD: "it may only be moved cold",
+    Method.COLD: "it will be moved cold",
 }
 # Distributions keep firmware below it, the same on every host of one kind.
 _MOST_HELPERS = 4
@@ -198,9 +198,18 @@ def _check_wishes(case: Case) -> Iterator[Finding]:
         elif vm.policy.on_maintenance is OnMaintenance.ASK and not is_named:
             yield _of(vm, "vm.ask", "is not to be touched before somebody has decided")
         if method is Method.COLD:
-            yield _of(vm, "vm.cold", "may be moved cold, which this version does not carry out")
-        elif method in (Method.SHUT_DOWN, Method.SUSPEND) and vm.policy.ha:
+            target = case.placement.targets[vm.id][0]
+            yield _of(vm, "vm.cold", f"will be shut down, moved to {target}, and started there")
+        if method in _INSTEAD and vm.policy.ha:
             yield _of(vm, "vm.ha_shut_down", f"is marked ha, and {_INSTEAD[method]}")
+
+
+def _check_resting(case: Case) -> Iterator[Finding]:
+    """Those that are off and stay all the same, where all have to leave."""
+    for one in case.resting.values():
+        if one.stays_because:
+            where = f"is powered off and stays on {case.host.name}"
+            yield _of(one.vm, "vm.off_stays", f"{where}: {one.stays_because}")
 
 
 def _check_groups(case: Case) -> Iterator[Finding]:
@@ -264,5 +273,6 @@ VM_PRECHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     _check_handover,
     _check_policies,
     _check_wishes,
+    _check_resting,
     _check_groups,
 )

@@ -3,6 +3,9 @@ operator has accepted it.
 
     usual severity ─► cluster's severity ─► strict: blocker ─► override: warning, with the reason
 
+A request that waits for VMs which cannot leave (on_failure wait), or that leaves the moving to
+people (automation off), bears what keeps a VM where it is: a warning.
+
 What policy has already made of a finding ("it will be shut down") is no longer at its usual
 severity; only `strict` makes a blocker of it again.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from furlough.core.findings import CODES, Finding, Severity
-from furlough.core.policy import ClusterPolicy, EnterOptions
+from furlough.core.policy import Automation, ClusterPolicy, EnterOptions, OnFailure
 from furlough.errors import Invalid
 
 
@@ -33,15 +36,56 @@ class Weights:
             return usual
         return Severity(said)
 
+    def _is_borne(self, code: str) -> bool:
+        """Whether this request can live with a blocker: nobody is moved by us, or it waits."""
+        if code in self.options.strict:
+            return False
+        if self.options.automation is Automation.OFF:
+            return code.startswith("vm.") or code in _OF_OUR_MOVES
+        return self.options.on_failure is OnFailure.WAIT and code in _KEEPS_A_VM
+
     def weigh(self, found: Finding) -> Finding:
         """The finding with its severity here."""
         is_usual = found.severity is CODES[found.code].severity
         if is_usual or found.code in self.options.strict:
             found = replace(found, severity=self.severity_of(found.code))
+        if found.severity is Severity.BLOCKER and self._is_borne(found.code):
+            found = replace(found, severity=Severity.WARNING)
         if found.severity is Severity.BLOCKER and found.code in self.options.override:
             words = f"{found.message.removesuffix('.')} (accepted: {self.options.reason})."
             return replace(found, severity=Severity.WARNING, message=words)
         return found
+
+
+# What keeps a VM from leaving, and nothing else of it: an operation that waits for such VMs may be
+# asked for all the same.
+_KEEPS_A_VM = frozenset(
+    {
+        "vm.error",
+        "vm.io_error",
+        "vm.suspended",
+        "vm.busy",
+        "vm.device",
+        "vm.hindrance",
+        "vm.snapshot",
+        "vm.local_disk",
+        "vm.local_media",
+        "vm.no_target",
+        "vm.no_room",
+        "vm.cpu",
+        "vm.machine",
+        "vm.disk",
+        "vm.network",
+        "vm.huge_pages",
+        "vm.numa",
+        "vm.duplicate",
+        "vm.rule",
+        "vm.leave",
+        "vm.cold",
+    }
+)
+# Where people move the VMs, these say nothing against asking.
+_OF_OUR_MOVES = frozenset({"cluster.too_small", "cluster.no_reserve"})
 
 
 def check_weight(code: str, severity: str) -> None:

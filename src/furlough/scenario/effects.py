@@ -32,21 +32,31 @@ class Effect:
 # Which steps make an effect, and which act of theirs announces it; without an act: their start.
 _MEANT_BY: Mapping[str, tuple[tuple[Method, tuple[Act, ...]], ...]] = {
     "migrate_live": ((Method.LIVE, ()),),
+    "start_post_copy": ((Method.LIVE, (Act.START_POST_COPY,)),),
     "abort": ((Method.LIVE, (Act.ABORT,)),),
     "resume": ((Method.LIVE, (Act.RESUME_TARGET, Act.RESUME_SOURCE)),),
-    "suspend": ((Method.LIVE, (Act.SUSPEND_SOURCE,)),),
-    "undefine": ((Method.LIVE, (Act.UNDEFINE_SOURCE, Act.REMOVE_TARGET)),),
-    "set_autostart": ((Method.LIVE, (Act.SET_AUTOSTART,)),),
+    "suspend": ((Method.LIVE, (Act.SUSPEND_SOURCE, Act.PAUSE_SOURCE)),),
+    "undefine": (
+        (Method.LIVE, (Act.UNDEFINE_SOURCE, Act.REMOVE_TARGET)),
+        (Method.COLD, (Act.UNDEFINE_SOURCE, Act.REMOVE_TARGET)),
+    ),
+    "set_autostart": (
+        (Method.LIVE, (Act.SET_AUTOSTART,)),
+        (Method.COLD, (Act.SET_AUTOSTART, Act.GIVE_UP)),
+    ),
     "power_off": (
         (Method.LIVE, (Act.POWER_OFF_SOURCE, Act.REMOVE_TARGET)),
         (Method.SHUT_DOWN, (Act.POWER_OFF,)),
+        (Method.COLD, (Act.POWER_OFF,)),
         (Method.POWER_OFF, ()),
     ),
-    "start": ((Method.START, ()),),
-    "shut_down": ((Method.SHUT_DOWN, (Act.SHUT_DOWN,)),),
+    "start": ((Method.START, ()), (Method.COLD, (Act.START_TARGET, Act.START_SOURCE))),
+    "shut_down": ((Method.SHUT_DOWN, (Act.SHUT_DOWN,)), (Method.COLD, (Act.SHUT_DOWN,))),
     "save": ((Method.SUSPEND, (Act.SAVE,)),),
+    "copy_state": ((Method.COLD, (Act.COPY_STATE, Act.DEFINE_SOURCE)),),
+    "copy_definition": ((Method.COLD, (Act.DEFINE_TARGET, Act.DEFINE_SOURCE)),),
     "change_medium": ((Method.EJECT, ()), (Method.INSERT, ())),
-    "raise_guard": ((Method.RAISE_GUARD, ()),),
+    "raise_guard": ((Method.RAISE_GUARD, ()), (Method.COLD, (Act.START_SOURCE,))),
     "lower_guard": ((Method.LOWER_GUARD, ()),),
     "reboot": ((Method.REBOOT_HOST, ()),),
     "power_off_host": ((Method.POWER_OFF_HOST, ()),),
@@ -78,7 +88,9 @@ def _meant(operation: Operation, effect: Effect, is_stale: bool) -> Iterator[Ste
         return
     for step in operation.steps:
         subject = step.planned.vm == effect.vm if effect.vm else step.planned.host == effect.host
-        if not subject or not (is_stale or step.state is StepState.STARTED):
+        # Whom a guard has let in for its step, it keeps off again once that step is over.
+        is_after = effect.name == "raise_guard" and step.method is Method.COLD
+        if not subject or not (is_stale or is_after or step.state is StepState.STARTED):
             continue
         if any(
             step.method is method and _announced(step, acts, effect, is_stale)
@@ -94,6 +106,8 @@ def _announced(step: Step, acts: tuple[Act, ...], effect: Effect, is_stale: bool
             attempt.target != effect.order.target or attempt.epoch != effect.order.epoch
         ):
             continue
+        if effect.order is not None and effect.order.resumes_post_copy:
+            return Act.RECOVER_POST_COPY in attempt.acts
         if not acts or set(acts) & set(attempt.acts):
             return True
     return False
@@ -118,7 +132,7 @@ def without_evidence(
     `step`: the step that does it; `seen`: what hosts have last said of the VM."""
     if effect.name not in ("power_off", "undefine") or step is None:
         return
-    if step.method is not Method.LIVE:
+    if step.method not in (Method.LIVE, Method.COLD) or Act.POWER_OFF in step.acts:
         return
     others = [look for host, look in seen.items() if host != effect.host]
     if effect.name == "undefine":
@@ -127,6 +141,15 @@ def without_evidence(
         is_there = any(look.is_here for look in others)
     if not is_there:
         yield f"S15: {effect.name} of {effect.vm} on {effect.host}, and nobody else has it"
+
+
+def ends_the_last(cluster: SimCluster, effect: Effect) -> Iterator[str]:
+    """S15, by the simulator's own truth: no definition is ended that is the only one."""
+    if effect.name != "undefine" or effect.vm is None:
+        return
+    holders = [name for name in cluster.hosts if cluster.copy(name, effect.vm) is not None]
+    if holders == [effect.host]:
+        yield f"S15: {effect.vm} is undefined on {effect.host}, and no other host has it"
 
 
 def takes_a_silent_risk(cluster: SimCluster, effect: Effect, step: Step | None) -> Iterator[str]:
@@ -138,8 +161,14 @@ def takes_a_silent_risk(cluster: SimCluster, effect: Effect, step: Step | None) 
             yield f"S14: {effect.vm} is handed over without proven locks"
         if effect.order.waives_storage_check:
             yield f"S14: the storage check of {effect.vm} is waived"
-    is_cut = effect.name == "power_off" and step is not None and step.method is Method.SHUT_DOWN
-    if is_cut and step is not None and not step.planned.may_power_off:
+        if effect.order.may_post_copy and effect.order.handover is Handover.HELD:
+            yield f"S14: {effect.vm} may be post-copied, and is handed over held"
+    if step is None:
+        return
+    if effect.name == "start_post_copy" and not step.attempts[-1].may_post_copy:
+        yield f"S14: {effect.vm} is post-copied, and its policy does not allow it"
+    is_cut = effect.name == "power_off" and step.method in (Method.SHUT_DOWN, Method.COLD)
+    if is_cut and not step.planned.may_power_off:
         yield f"S14: the power of {effect.vm} is cut, and its policy does not allow it"
 
 

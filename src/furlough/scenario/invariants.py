@@ -29,12 +29,12 @@ from furlough.core.journal import (
     fold,
 )
 from furlough.core.looks import Look
+from furlough.core.not_home import RETURNS
 from furlough.core.operation import Operation, Step
-from furlough.core.plan import OperationKind
 from furlough.core.policy import CancelMode
 from furlough.core.states import StepState
-from furlough.planning.restore import Away
-from furlough.ports import Hypervisor, Marker, MigrationOrder, Store
+from furlough.planning.record import Away
+from furlough.ports import ColdOrder, Hypervisor, Marker, MigrationOrder, Store
 from furlough.scenario import effects, promises
 from furlough.scenario.effects import Effect
 from furlough.scenario.liveness import Liveness
@@ -127,7 +127,7 @@ class Invariants:
         self.operations[operation.id] = operation
         self.committed.set()
         self._remember(operation, events)
-        if before is None and operation.kind is OperationKind.EXIT:
+        if before is None and operation.kind in RETURNS:
             record = self._records[operation.id] = await self._store.away()
             self._report_all(promises.undoes_others(operation, record))
         is_new = before is None or any(
@@ -191,13 +191,14 @@ class Invariants:
         else:
             self._report_all(effects.without_evidence(effect, step, seen))
             self._report_all(effects.resumes_beside(effect, seen))
+            self._report_all(effects.ends_the_last(cluster, effect))
         self._report_all(effects.without_intent(books, effect, is_stale=is_stale))
         self._report_all(effects.takes_a_silent_risk(cluster, effect, step))
         self._report_all(effects.cuts_a_host(cluster, books, effect))
         if effect.order is not None:
             self.peak = max(self.peak, len(cluster.migrations) + 1)
             calls = self._calls.setdefault(effect.order.operation, Counter())
-            calls[effect.order.vm] += 1
+            calls[effect.order.vm] += not effect.order.resumes_post_copy
             self._report_all(effects.repeated(effect, books, calls))
             if not is_stale:
                 self._report_all(effects.too_many(cluster, books, effect.order))
@@ -325,6 +326,14 @@ def _effect(name: str, arguments: Sequence[Any], named: dict[str, Any]) -> Effec
             epoch=first.epoch,
             operation=first.operation,
             order=first,
+        )
+    if isinstance(first, ColdOrder):
+        return Effect(
+            name=name,
+            host=first.target,
+            vm=first.vm,
+            epoch=first.epoch,
+            operation=first.operation,
         )
     last = arguments[-1]
     if isinstance(last, Marker):

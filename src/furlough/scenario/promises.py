@@ -10,17 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from furlough.core.admission import OWNS_HOSTS, Standing
+from furlough.core.admission import OWNS_HOSTS, Standing, owned
+from furlough.core.agenda import is_closing
 from furlough.core.capacity import NOTHING, Load, Reservation
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.journal import Event, HostModeChanged, StepStarted
-from furlough.core.looks import Job, Presence
+from furlough.core.looks import Job, Presence, Why
+from furlough.core.not_home import RETURNS, not_home
 from furlough.core.operation import Act, Operation, Outcome, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind
 from furlough.core.policy import EnterOptions
 from furlough.core.states import HostMode, OperationState, Power, StepState
-from furlough.planning.restore import Away
+from furlough.planning.record import Away
 from furlough.sim.cluster import Copy, SimCluster, SimHost
 from furlough.sim.migration import SimMigration
 
@@ -93,7 +95,7 @@ def _not_ready(
         step.planned.vm
         for one in books.active
         for step in one.steps
-        if step.state is StepState.STARTED and step.method is Method.LIVE and step.target == host
+        if step.state is StepState.STARTED and step.method in _MOVES and step.target == host
         if step.planned.vm is not None
     ]
     if strays or machine.provisioning:
@@ -115,9 +117,9 @@ def owned_twice(books: Books) -> Iterator[str]:
     vms: dict[VmId, OperationId] = {}
     hosts: dict[HostName, OperationId] = {}
     for operation in books.active:
-        for entry in operation.roster:
-            if vms.setdefault(entry.vm, operation.id) != operation.id:
-                yield f"S4: {entry.vm} belongs to {vms[entry.vm]} and {operation.id}"
+        for vm in owned(operation.options, operation.roster):
+            if vms.setdefault(vm, operation.id) != operation.id:
+                yield f"S4: {vm} belongs to {vms[vm]} and {operation.id}"
         for host in operation.hosts if operation.kind in OWNS_HOSTS else ():
             if hosts.setdefault(host, operation.id) != operation.id:
                 yield f"S4: {host} belongs to {hosts[host]} and {operation.id}"
@@ -148,8 +150,15 @@ def rewritten(before: Operation | None, after: Operation, added: int) -> Iterato
     if after.events != before.events + added:
         yield f"S8: {after.id} had {before.events} events, got {added}, has {after.events}"
     for old, new in zip(before.steps, after.steps, strict=False):
-        if old.is_final and old is not new and old != new:
+        if old.is_final and old is not new and not _is_same_ending(old, new):
             yield f"S8: step {old.id} was {old.state.value} and has changed"
+
+
+def _is_same_ending(old: Step, new: Step) -> bool:
+    """What was overtaken has failed all the same; only the words about its VM are others."""
+    if new.is_overtaken and old.state is StepState.FAILED:
+        return new.state is old.state and new.attempts == old.attempts
+    return old == new
 
 
 def overfull(cluster: SimCluster, books: Books) -> Iterator[str]:
@@ -183,14 +192,21 @@ def _limit(machine: SimHost, books: Books) -> Load:
 
 def bad_target(books: Books, operation: Operation, events: Iterable[Event]) -> Iterator[str]:
     """S12: a migration or a start is meant only for a host that is available, or that is coming
-    back in this very operation."""
+    back in this very operation, or to which a put-back brings a VM home."""
     for event in events:
         if not isinstance(event, StepStarted) or event.target is None:
             continue
         mode = books.standings[event.target].mode
-        is_home = operation.kind is OperationKind.EXIT and event.target in operation.hosts
-        if mode is not HostMode.AVAILABLE and not (is_home and mode is HostMode.EXITING):
+        if mode is not HostMode.AVAILABLE and not _lets_in(operation, event, mode):
             yield f"S12: {operation.id} chose {event.target}, which is {mode.value}"
+
+
+def _lets_in(operation: Operation, event: StepStarted, mode: HostMode) -> bool:
+    """Whether the host is the home of a VM that this very operation brings back."""
+    if event.target not in operation.hosts:
+        return False
+    is_put_back = mode is HostMode.ENTERING and is_closing(operation.step(event.step))
+    return is_put_back or (operation.kind is OperationKind.EXIT and mode is HostMode.EXITING)
 
 
 def stopped_by_a_bug(operation: Operation) -> Iterator[str]:
@@ -204,13 +220,16 @@ def stopped_by_a_bug(operation: Operation) -> Iterator[str]:
 
 def lost(cluster: SimCluster, operation: Operation) -> Iterator[str]:
     """S2: everybody is active on one host, or was off, or the record says what became of it."""
+    is_ours = bool(owned(operation.options, operation.roster))
     for entry in operation.roster:
         steps = _steps_about(operation, entry.vm)
         outcomes = {step.outcome for step in steps}
         if Outcome.PENDING in outcomes:
             yield f"S2: the record of {operation.id} does not say what became of {entry.name}"
         active = _active_on(cluster, entry.vm)
-        excused = outcomes & _EXPLAINED or _is_excused(cluster, entry.vm)
+        # Where people move the VMs, the operation does nothing with them.
+        by_hand = not is_ours and not steps
+        excused = by_hand or outcomes & _EXPLAINED or _is_excused(cluster, entry.vm)
         if len(active) != 1 and not (excused or _was_left_off(entry, active, outcomes)):
             yield f"S2: {entry.name} is active on {active}, outcomes {sorted(outcomes)}"
 
@@ -255,16 +274,24 @@ def misplaced(cluster: SimCluster, operation: Operation) -> Iterator[str]:
 
 
 def done_twice(cluster: SimCluster, operation: Operation) -> Iterator[str]:
-    """S7: no VM is moved, started or stopped twice by one operation."""
-    if operation.kind not in (OperationKind.ENTER, OperationKind.EXIT):
+    """S7: no VM is moved, started or stopped twice by one operation, unless both were meant."""
+    if operation.kind not in (OperationKind.ENTER, *RETURNS):
         return
     for entry in operation.roster:
         if _is_excused(cluster, entry.vm):
             continue
-        outcomes = [step.outcome for step in _steps_about(operation, entry.vm)]
         for once in (Outcome.MOVED, Outcome.STARTED, Outcome.STOPPED):
-            if outcomes.count(once) > 1:
+            ended = [one for one in _steps_about(operation, entry.vm) if one.outcome is once]
+            if len(ended) > _meant_times(ended):
                 yield f"S7: {entry.name} was {once.value} twice by {operation.id}"
+
+
+def _meant_times(ended: Sequence[Step]) -> int:
+    """How often a VM may end so. There and, by a put-back, back again are two effects that were
+    both meant; and one that waits on a third host is moved there, and then home."""
+    ways = {(is_closing(step), step.where if step.planned.after else "") for step in ended}
+    waited = len({step.where for step in ended}) == 2 and bool(ended[-1].planned.after)
+    return 2 if waited else max(1, len(ways))
 
 
 def changed_on_the_way(cluster: SimCluster, operation: Operation) -> Iterator[str]:
@@ -276,6 +303,8 @@ def changed_on_the_way(cluster: SimCluster, operation: Operation) -> Iterator[st
             continue
         last = steps[-1]
         copy = cluster.copy(last.where, entry.vm) if last.where is not None else None
+        if last is not _steps_about(operation, entry.vm)[-1]:
+            continue
         if copy is not None and (words := _difference(entry, last, copy)):
             yield f"S10: {entry.name} on {last.where} {words}"
 
@@ -290,7 +319,13 @@ def _difference(entry: RosterEntry, step: Step, copy: Copy) -> str:
         return f"is persistent: {copy.is_persistent}, was {before.is_persistent}"
     if copy.has_autostart != before.has_autostart and copy.is_persistent:
         return f"has autostart: {copy.has_autostart}, had {before.has_autostart}"
+    was_off = before.power is Power.SHUT_OFF
+    if was_off or step.method is Method.COLD:
+        is_off = copy.presence is Presence.SHUT_OFF
+        return "" if was_off == is_off else f"is {copy.presence.value}, was {before.power.value}"
     was_paused = step.attempts[-1].was_paused
+    if copy.presence is Presence.PAUSED and copy.why in _STANDS_STILL:
+        return ""
     if was_paused != (copy.presence is Presence.PAUSED):
         return f"is {copy.presence.value}, was {'paused' if was_paused else 'running'}"
     return ""
@@ -299,22 +334,24 @@ def _difference(entry: RosterEntry, step: Step, copy: Copy) -> str:
 def not_restored(
     cluster: SimCluster, operation: Operation, record: Iterable[Away]
 ) -> Iterator[str]:
-    """S10, of an exit that succeeded: those on record are home again and run, each unless others
-    have changed it, and nobody else was started."""
-    if operation.kind is not OperationKind.EXIT or operation.state is not OperationState.SUCCEEDED:
+    """S10, of an exit that succeeded: those on record are home again and run, or are off as before,
+    unless others have changed them or the closing list names them. Nobody else was brought."""
+    if operation.kind not in RETURNS or operation.state is not OperationState.SUCCEEDED:
         return
-    unplaced = {one.vm for one in operation.plan.unplaced}
-    skipped = {step.planned.vm for step in operation.steps if step.state is StepState.SKIPPED}
+    told: set[VmId | None] = {one.vm for one in not_home(operation)}
+    told |= {step.planned.vm for step in operation.steps if step.state is StepState.SKIPPED}
     planned = {entry.vm for entry in operation.roster}
+    known = {one.vm for one in record}
     for one in record:
-        if one.vm in unplaced | skipped or one.vm not in planned:
+        if one.vm in told or one.vm not in planned or _is_excused(cluster, one.vm):
             continue
+        was_off = one.before.power is Power.SHUT_OFF
         active = _active_on(cluster, one.vm)
-        if active != [one.awaits] and not _is_excused(cluster, one.vm):
+        if active != ([] if was_off else [one.awaits]):
             yield f"S10: {one.name} is active on {active}, and was to come to {one.awaits}"
-    for vm in planned - {one.vm for one in record}:
-        steps = _steps_about(operation, vm)
-        if any(step.method in (Method.LIVE, Method.START) for step in steps):
+    for step in operation.steps:
+        vm = step.planned.vm
+        if vm is not None and step.method in (*_MOVES, Method.START) and vm not in known:
             yield f"S10: {vm} was not on record and was brought back"
 
 
@@ -322,7 +359,9 @@ def undoes_others(operation: Operation, record: Iterable[Away]) -> Iterator[str]
     """S10: an exit moves nobody whom others have moved since."""
     left_on = {one.vm: one.left_on for one in record}
     for step in operation.plan.steps:
-        if step.method is Method.LIVE and step.vm in left_on and step.source != left_on[step.vm]:
+        if step.method not in _MOVES or step.vm not in left_on or step.after:
+            continue
+        if step.source != left_on[step.vm]:
             yield f"S10: {step.vm_name} was left on {left_on[step.vm]}, is taken from {step.source}"
 
 
@@ -346,6 +385,8 @@ def not_as_recorded(
     for step in operation.steps:
         vm = step.planned.vm
         if step.outcome is not Outcome.STOPPED or vm is None or _is_excused(cluster, vm):
+            continue
+        if step.method not in _STOPS or step is not _steps_about(operation, vm)[-1]:
             continue
         if vm not in on_record:
             yield f"S10: {step.planned.vm_name} was stopped and is not on record"
@@ -383,6 +424,12 @@ _EXPLAINED = frozenset(
         Outcome.MISSING,
     }
 )
+
+
+# Nobody has paused it: its storage or its guest has.
+_STANDS_STILL = (Why.IO_ERROR, Why.CRASHED, Why.ASLEEP)
+_MOVES = (Method.LIVE, Method.COLD)
+_STOPS = (Method.SHUT_DOWN, Method.SUSPEND)
 
 
 def _steps_about(operation: Operation, vm: VmId) -> list[Step]:

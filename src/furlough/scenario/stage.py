@@ -48,6 +48,7 @@ MOMENTS = (
     "accept",
     "append",
     "migrate_live",
+    "start_post_copy",
     "raise_guard",
     "lower_guard",
     "resume",
@@ -60,6 +61,8 @@ MOMENTS = (
     "power_off_host",
     "shut_down",
     "save",
+    "copy_state",
+    "copy_definition",
 )
 
 EFFECTS = tuple(name for name in MOMENTS if name not in ("accept", "append"))
@@ -211,8 +214,9 @@ class Stage:
         if self.setting.is_shaken:
             hypervisor = shaken_hypervisor(hypervisor, self.cluster, self.faults)
             store = shaken_store(store, self.clock, self.faults)
-        watched = self.invariants.watch_hypervisor(hypervisor, witness)
-        return repeated(watched, EFFECTS) if self.repeats_effects else watched, store
+        if self.repeats_effects:
+            hypervisor = repeated(hypervisor, EFFECTS)
+        return self.invariants.watch_hypervisor(hypervisor, witness), store
 
     async def freeze_controller(self) -> None:
         """The process stands still, and another one starts beside it (F012)."""

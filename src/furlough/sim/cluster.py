@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from furlough.core.encryption import ABLE, TlsMeans
 from furlough.core.estimate import LINK_EFFICIENCY
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Agent, Disk, Nic
@@ -27,7 +28,8 @@ NOT_PROVEN = "its hook was not seen to refuse since its daemon started"
 
 @dataclass(frozen=True, kw_only=True)
 class SimVm:
-    """A VM's own traits, the same wherever it is."""
+    """A VM's own traits, the same wherever it is. `defies_throttling`: its memory is rewritten
+    as fast however slow its CPUs are."""
 
     id: VmId
     name: str
@@ -36,6 +38,7 @@ class SimVm:
     memory_used_mib: int | None = None
     dirty_mib_s: float = 0.0
     working_set_mib: int = 0
+    defies_throttling: bool = False
     cpu_model: str | None = None
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
@@ -65,6 +68,7 @@ class Copy:
     starts again. `reboots_instead`: asked to shut down, its guest boots anew; `boots` counts that.
     `was_paused_when_saved`: its next start goes on from a save image as it was then.
     `empty_drives`: what was in drives from which somebody has taken the medium.
+    `broken_post_copy_mib`: what the target still wants of it, the link to which has broken.
     """
 
     vm: SimVm
@@ -84,6 +88,7 @@ class Copy:
     has_managed_save: bool = False
     was_paused_when_saved: bool = False
     empty_drives: dict[str, Disk] = field(default_factory=dict)
+    broken_post_copy_mib: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -111,8 +116,10 @@ class SimHost:
     `guard_trouble`: what stands against relying on it. `refusals`: VMs that its hypervisor would
     not run, and why; `lost_files`: paths at which there is nothing any more; `lost_datastores`:
     what of its storage it reaches no longer; `migration_ports`: how many incoming migrations its
-    daemon has ports for; `strays`: processes of VMs that its hypervisor knows nothing of,
-    with the moment (monotonic, s) since which they are there.
+    daemon has ports for; `tls`: what it has for encrypting migrations; `vm_state`: what firmware
+    and TPMs of VMs have written there; `fails_starts`: its emulator ends at every start;
+    `strays`: processes of VMs that its hypervisor knows nothing of, with the moment (monotonic, s)
+    since which they are there.
     """
 
     name: HostName
@@ -135,6 +142,7 @@ class SimHost:
     emulator_version: int = 0
     free_huge_pages: dict[int, int] = field(default_factory=dict)
     numa_nodes: frozenset[int] = frozenset()
+    tls: TlsMeans = ABLE
     refusals: dict[VmId, str] = field(default_factory=dict)
     surroundings: Surroundings = field(default_factory=Surroundings)
     marker: Marker | None = None
@@ -145,6 +153,8 @@ class SimHost:
     lost_files: set[str] = field(default_factory=set)
     lost_datastores: set[str] = field(default_factory=set)
     migration_ports: int = 64
+    vm_state: dict[VmId, str] = field(default_factory=dict)
+    fails_starts: bool = False
     strays: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -171,6 +181,8 @@ class Ongoing(Protocol):
     def source_host_died(self) -> None: ...
 
     def target_host_died(self) -> None: ...
+
+    def data_link_broke(self) -> None: ...
 
     def vm_stopped(self) -> None: ...
 
@@ -211,6 +223,8 @@ class SimCluster:
         defaults: dict[str, Any] = {"presence": Presence.RUNNING, "has_process": True}
         copy = Copy(vm=vm, **{**defaults, **traits})
         self.hosts[host].copies[vm.id] = copy
+        if vm.has_nvram or vm.has_tpm:
+            self.hosts[host].vm_state.setdefault(vm.id, f"state of {vm.name}")
         return copy
 
     def copy(self, host: HostName, vm: VmId) -> Copy | None:
@@ -292,6 +306,13 @@ class SimCluster:
         self.check_hook(host, vm)
         if self.is_locked(copy.vm) and self.running_on(vm):
             raise Refused("hypervisor.failed", 'Failed to get "write" lock')
+        if self.hosts[host].fails_starts:
+            raise Refused("hypervisor.failed", "qemu unexpectedly closed the monitor")
+        if disk := self.lost_disk(host, copy.vm):
+            raise Refused("hypervisor.failed", f"Cannot access storage file {disk!r}")
+        if copy.vm.has_nvram or copy.vm.has_tpm:
+            # What is missing is made anew from its template: the guest's own is lost then.
+            self.hosts[host].vm_state.setdefault(vm, "made anew")
         was_paused = copy.has_managed_save and copy.was_paused_when_saved
         if not copy.has_managed_save:
             copy.boots += 1
@@ -354,6 +375,14 @@ class SimCluster:
             if machine.copies[vm].has_process:
                 self.stop(host, vm, Why.UNKNOWN)
         self.changed()
+
+    def break_link(self, host: HostName) -> None:
+        """Every connection that carries memory from or to a host is reset, and comes about again
+        only when the link does: see `slow_down`."""
+        self.wire.set_capacity(host, 0.0)
+        for ongoing in list(self.migrations.values()):
+            if host in (ongoing.source, ongoing.target):
+                ongoing.data_link_broke()
 
     def boot(self, host: HostName) -> None:
         """The power is back: the daemon starts, and with it what has autostart and may start."""

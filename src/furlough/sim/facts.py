@@ -40,6 +40,7 @@ def facts_of(machine: SimHost, at: datetime) -> HostFacts:
         emulator_version=machine.emulator_version,
         free_huge_pages=dict(machine.free_huge_pages),
         numa_nodes=machine.numa_nodes,
+        tls=machine.tls,
     )
 
 

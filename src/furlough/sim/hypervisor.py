@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 from furlough.core.enrolment import EnrolledDatastore, Enrolment
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Disk, Vm
+from furlough.core.inventory import Vm
 from furlough.core.looks import Job, Look, Presence, Why
 from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
 from furlough.errors import FurloughError, Refused, Unreachable
 from furlough.ports import (
+    ColdOrder,
     Hint,
     HostFacts,
     Marker,
@@ -25,12 +25,15 @@ from furlough.ports import (
     Progress,
     StorageProof,
 )
+from furlough.sim import cold
 from furlough.sim.cluster import NOT_PROVEN, Copy, SimCluster, SimHost
 from furlough.sim.facts import facts_of, misfit, probe_of, rewritten_mib_s, vm_of
 from furlough.sim.faults import Faults
+from furlough.sim.media import exchange
 from furlough.sim.migration import SimMigration, Timing
 
 _SAVES_MIB_S = 500.0
+_LOOKS_AGAIN_S = 0.05
 
 
 class SimHypervisor:
@@ -42,6 +45,7 @@ class SimHypervisor:
         self._cluster = cluster
         self._faults = faults or Faults(random=Random(0))  # noqa: S311  # faults, not secrets
         self._timing = timing or Timing()
+        self._being_watched: set[VmId] = set()
 
     async def enrol(self, enrolment: Enrolment) -> None:
         """The simulated hosts are those that are there."""
@@ -78,8 +82,22 @@ class SimHypervisor:
         self, host: HostName, vms: Sequence[VmId], within_s: int
     ) -> Mapping[VmId, float]:
         machine = self._cluster.check_answers(host)
-        watched = [copy for vm in vms if (copy := machine.copies.get(vm)) and _is_watchable(copy)]
-        await self._cluster.clock.sleep(within_s)
+        # As with QEMU: who is being watched already is not watched a second time.
+        watched = [
+            copy
+            for vm in vms
+            if (copy := machine.copies.get(vm))
+            and _is_watchable(copy)
+            and vm not in self._being_watched
+        ]
+        if not watched:
+            return {}
+        mine = {copy.vm.id for copy in watched}
+        self._being_watched |= mine
+        try:
+            await self._cluster.clock.sleep(within_s)
+        finally:
+            self._being_watched -= mine
         self._cluster.check_answers(host)
         return {
             copy.vm.id: rewritten_mib_s(copy.vm, within_s)
@@ -151,12 +169,52 @@ class SimHypervisor:
         return await self._faults.call(migrate)
 
     async def abort(self, host: HostName, vm: VmId) -> None:
+        self._ongoing(host, vm).abort()
+
+    async def set_speed(self, host: HostName, vm: VmId, mib_s: int) -> None:
+        self._ongoing(host, vm).set_speed(mib_s)
+
+    async def set_downtime_limit(self, host: HostName, vm: VmId, ms: int) -> None:
+        self._ongoing(host, vm).set_downtime_limit(ms)
+
+    async def start_post_copy(self, host: HostName, vm: VmId) -> None:
+        async def act() -> None:
+            self._ongoing(host, vm).start_post_copy()
+
+        await self._faults.call(act)
+
+    async def until_stopped(self, host: HostName, vm: VmId) -> None:
+        while True:
+            ongoing = self._cluster.migrations.get(vm)
+            if isinstance(ongoing, SimMigration) and ongoing.source == host:
+                await ongoing.stopped.wait()
+                return
+            await self._cluster.clock.sleep(_LOOKS_AGAIN_S)
+
+    def _ongoing(self, host: HostName, vm: VmId) -> SimMigration:
         self._cluster.check_answers(host)
         self._known(host, vm)
         ongoing = self._cluster.migrations.get(vm)
         if not isinstance(ongoing, SimMigration) or ongoing.source != host:
             raise Refused("hypervisor.failed", "no job is active on the domain")
-        ongoing.abort()
+        return ongoing
+
+    async def check_cold(self, order: ColdOrder) -> None:
+        cold.check(self._cluster, order)
+
+    async def copy_state(self, order: ColdOrder) -> Sequence[str]:
+        async def act() -> Sequence[str]:
+            return await cold.copy_state(self._cluster, order)
+
+        return await self._faults.call(act)
+
+    async def copy_definition(self, order: ColdOrder) -> None:
+        self._check_epoch(order.target, order.vm, order.epoch)
+
+        async def act() -> None:
+            cold.copy_definition(self._cluster, order)
+
+        await self._faults.call(act)
 
     # --- power -----------------------------------------------------------------------------------
 
@@ -178,9 +236,11 @@ class SimHypervisor:
             self._cluster.spawn(self._obey(host, copy))
 
     async def _obey(self, host: HostName, asked: Copy) -> None:
+        boot = asked.boots
         await self._cluster.clock.sleep(asked.shutdown_takes_s)
         copy = self._cluster.copy(host, asked.vm.id)
-        if copy is not None and copy.presence is Presence.RUNNING:
+        # What was asked of one boot is no wish of the next one.
+        if copy is not None and copy.presence is Presence.RUNNING and copy.boots == boot:
             self._cluster.stop(host, copy.vm.id, Why.SHUTDOWN)
 
     async def power_off(self, host: HostName, vm: VmId, epoch: int) -> None:
@@ -196,6 +256,9 @@ class SimHypervisor:
         copy = self._active(host, vm)
         why = Why.MIGRATION if copy.job is Job.OUTGOING else Why.USER
         self._cluster.set_presence(copy, Presence.PAUSED, why)
+        ongoing = self._cluster.migrations.get(vm)
+        if isinstance(ongoing, SimMigration) and ongoing.source == host:
+            ongoing.source_paused()
 
     async def resume(self, host: HostName, vm: VmId, epoch: int) -> None:
         copy = self._active(host, vm)
@@ -289,7 +352,7 @@ class SimHypervisor:
             raise Refused("hypervisor.failed", f"Cannot access storage file {medium!r}")
 
         async def act() -> None:
-            _exchange(copy, drive, medium)
+            exchange(copy, drive, medium)
             self._cluster.changed()
 
         await self._faults.call(act)
@@ -421,21 +484,3 @@ def _is_watchable(copy: Copy) -> bool:
 def _check_guard_program(machine: SimHost) -> None:
     if not machine.has_guard:
         raise Unreachable("guard.missing", f"furlough-host does not answer on {machine.name}.")
-
-
-def _exchange(copy: Copy, drive: str, medium: str) -> None:
-    """What is in a drive of a VM; an empty medium takes it out."""
-    others = tuple(one for one in copy.vm.disks if one.target != drive)
-    held = next((one for one in copy.vm.disks if one.target == drive), None)
-    known = held or copy.empty_drives.pop(drive)
-    if not medium:
-        copy.empty_drives[drive] = known
-        copy.vm = replace(copy.vm, disks=others)
-        return
-    copy.empty_drives.pop(drive, None)
-    copy.vm = replace(copy.vm, disks=(*others, _filled(known, medium)))
-
-
-def _filled(drive: Disk, medium: str) -> Disk:
-    """The drive with this medium; where a medium lies is known only of the one that was in it."""
-    return drive if drive.source == medium else replace(drive, source=medium, datastore=None)

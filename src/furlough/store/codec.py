@@ -16,8 +16,8 @@ from furlough.core.journal import Event
 from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Plan
 from furlough.errors import Bug
+from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
-from furlough.planning.restore import Away
 
 T = TypeVar("T")
 

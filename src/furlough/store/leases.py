@@ -51,11 +51,13 @@ def claim(
 def renew(connection: Connection, owner: str, lease_s: float, now_s: float) -> list[OperationId]:
     """Keep this owner's leases that have not ended; the operations it still owns."""
     numbers = connection.scalars(
-        select(operation.c.number).where(
+        select(operation.c.number)
+        .where(
             operation.c.is_final.is_(False),
             operation.c.owner == owner,
             operation.c.lease_until_s > now_s,
         )
+        .order_by(operation.c.number)
     ).all()
     _extend(connection, numbers, now_s + lease_s)
     return [operation_id(number) for number in numbers]

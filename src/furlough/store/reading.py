@@ -18,8 +18,8 @@ from furlough.core.operation import Operation
 from furlough.core.plan import Method
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Bug, Invalid, NotFound
+from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
-from furlough.planning.restore import Away
 from furlough.ports import IdempotencyKey
 from furlough.store import codec
 from furlough.store.tables import (

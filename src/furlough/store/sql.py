@@ -15,8 +15,8 @@ from furlough.core.ids import ClusterName, HostName, OperationId
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.link_speed import LinkSpeed
 from furlough.core.operation import Operation
+from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
-from furlough.planning.restore import Away
 from furlough.ports import Clock, IdempotencyKey
 from furlough.store import enrolling, learning, leases, noting, reading, schema, settings, writing
 from furlough.store.database import Database

@@ -26,6 +26,7 @@ from furlough.core.admission import (
     check_target,
     check_vms_free,
     has_slot,
+    owned,
 )
 from furlough.core.capacity import NOTHING, Load, Reservation
 from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
@@ -42,14 +43,14 @@ from furlough.core.journal import (
     StepSucceeded,
     apply,
 )
-from furlough.core.operation import Operation, Outcome, RosterEntry, Step
+from furlough.core.not_home import RETURNS
+from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
 from furlough.core.policy import Limits
 from furlough.core.states import HostMode, StepState
-from furlough.errors import Bug, Conflict, Stale
-from furlough.planning.restore import Away, is_closed_by
+from furlough.errors import Conflict, Stale
 from furlough.ports import IdempotencyKey
-from furlough.store import codec, reading, remedying, tables
+from furlough.store import codec, reading, recording, remedying, tables
 
 # Built once: composing a statement costs more than running it on SQLite.
 _VERSION = select(tables.operation.c.epoch, tables.operation.c.events).where(
@@ -122,12 +123,12 @@ def _check_acceptance(
         check_hosts_free(event.hosts, standings)
     if event.operation_kind is OperationKind.ENTER:
         check_most_away(event.hosts, standings, terms.most_away)
-    _check_owners(connection, event.roster)
+    _check_owners(connection, owned(event.options, event.roster))
     for change in modes:
         standings[change.host] = replace(standings[change.host], mode=change.after)
     for step in event.plan.steps:
         for target in step.targets[:1]:
-            check_target(event.operation_kind, event.hosts, target, standings)
+            check_target(event.operation_kind, event.hosts, target, standings, home=step.host)
     _check_places(connection, event.plan.steps, terms)
 
 
@@ -137,8 +138,8 @@ def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: T
     held: dict[HostName, list[Reservation]] = {}
     for step in steps:
         for target in step.targets[:1]:
-            if step.vm is None:
-                continue
+            if step.vm is None or step.after:
+                continue  # Room that has to be made first is looked at once it is made.
             # Room is looked at with what these very steps take there before.
             room = terms.rooms.get(target, _UNLIMITED)
             room = replace(room, free=room.free - taken.get(target, NOTHING))
@@ -148,8 +149,7 @@ def _check_places(connection: Connection, steps: Iterable[PlannedStep], terms: T
             taken[target] = taken.get(target, NOTHING) + step.load
 
 
-def _check_owners(connection: Connection, roster: Iterable[RosterEntry]) -> None:
-    vms = [entry.vm for entry in roster]
+def _check_owners(connection: Connection, vms: Sequence[VmId]) -> None:
     check_vms_free(vms, reading.read_vm_owners(connection, vms))
 
 
@@ -187,7 +187,7 @@ def record_all(
             step = current.step(event.step)
             _check_start(connection, current, step, event, terms or Terms())
         if isinstance(event, PlanExtended):
-            _check_owners(connection, event.roster)
+            _check_owners(connection, owned(current.options, event.roster))
             _check_places(connection, event.steps, terms or Terms())
         current = _record(connection, current, operation.id, event, at)
     _write_rows(connection, operation, current)
@@ -203,7 +203,8 @@ def _check_start(
     if target is None or vm is None:
         return
     standings = reading.read_standings(connection)
-    check_target(operation.kind, operation.hosts, target, standings)
+    home = step.planned.host
+    check_target(operation.kind, operation.hosts, target, standings, home=home)
     room = terms.rooms.get(target, _UNLIMITED)
     reservations = reading.read_reservations(connection, [target])
     check_room(vm, target, step.planned.load, room, reservations)
@@ -355,7 +356,8 @@ def _check_nobody_comes(connection: Connection, host: HostName) -> None:
 def _step_started(event: StepStarted, connection: Connection, operation: Operation) -> None:
     planned = operation.step(event.step).planned
     if event.target is not None and planned.vm is not None:
-        _reserve(connection, operation, [replace(planned, targets=(event.target,))])
+        held = [replace(planned, targets=(event.target,))]
+        _reserve(connection, operation, held, holds_later=False)
 
 
 @_project.register
@@ -381,66 +383,7 @@ def _step_succeeded(event: StepSucceeded, connection: Connection, operation: Ope
     planned = operation.step(event.step).planned
     if planned.drive:
         remedying.remember(connection, operation, event)
-    if event.outcome not in _RECORDED or planned.vm is None or event.where is None:
-        return
-    row = connection.execute(
-        select(tables.away.c.body).where(tables.away.c.vm == planned.vm)
-    ).scalar_one_or_none()
-    known = None if row is None else codec.AWAY.value(row)
-    evacuated = operation.kind is OperationKind.ENTER
-    if event.outcome is Outcome.STOPPED:
-        if evacuated:
-            _remember_away(connection, _stopped(operation, planned, event.where, known))
-    elif known is not None and event.where == known.home:
-        _forget_away(connection, [planned.vm])
-    elif event.outcome is Outcome.MOVED and evacuated:
-        _remember_away(connection, _moved(operation, planned, event.where, known))
-    elif event.outcome is Outcome.STARTED and known is not None and known.was_stopped:
-        _remember_away(connection, replace(known, was_stopped=False))
-
-
-# The endings of steps that change what is on record about a VM.
-_RECORDED = frozenset({Outcome.MOVED, Outcome.STOPPED, Outcome.STARTED})
-
-
-def _moved(
-    operation: Operation, planned: PlannedStep, left_on: HostName, known: Away | None
-) -> Away:
-    """A VM that was away already keeps its home and its past; only its whereabouts change."""
-    if known is None:
-        return _new_away(operation, planned, left_on)
-    return replace(known, left_on=left_on, operation=operation.id, was_stopped=False)
-
-
-def _stopped(
-    operation: Operation, planned: PlannedStep, left_on: HostName, known: Away | None
-) -> Away:
-    """As it is to be again once its host is back."""
-    away = _new_away(operation, planned, left_on)
-    if known is not None:
-        away = replace(away, home=known.home, since=known.since)
-    return replace(away, was_stopped=True, method=planned.method, load=planned.load)
-
-
-def _new_away(operation: Operation, planned: PlannedStep, left_on: HostName) -> Away:
-    if planned.vm is None:
-        raise Bug("step.no_vm", f"A step of {operation.id} that is about no VM ended like one.")
-    return Away(
-        vm=planned.vm,
-        name=planned.vm_name,
-        home=planned.source or left_on,
-        left_on=left_on,
-        operation=operation.id,
-        since=operation.created_at,
-        before=planned.before,
-    )
-
-
-def _remember_away(connection: Connection, row: Away) -> None:
-    _forget_away(connection, [row.vm])
-    connection.execute(
-        insert(tables.away).values(vm=row.vm, home=row.home, body=codec.AWAY.text(row))
-    )
+    recording.remember(connection, operation, event)
 
 
 @_project.register
@@ -452,19 +395,26 @@ def _ended(_event: OperationEnded, connection: Connection, operation: Operation)
     connection.execute(
         update(tables.host).where(tables.host.c.operation == number).values(operation=None)
     )
-    if operation.kind is OperationKind.EXIT:
-        record = reading.read_away(connection)
-        _forget_away(connection, [one.vm for one in record if is_closed_by(operation, one)])
+    if operation.kind in (*RETURNS, OperationKind.CLOSE_RECORD):
+        recording.forget_closed(connection, operation)
 
 
 def _own(connection: Connection, operation: Operation, roster: Iterable[RosterEntry]) -> None:
-    rows = [{"vm": entry.vm, "operation": number_of(operation.id)} for entry in roster]
+    which = number_of(operation.id)
+    rows = [{"vm": vm, "operation": which} for vm in owned(operation.options, roster)]
     if rows:
         connection.execute(insert(tables.vm_owner), rows)
 
 
-def _reserve(connection: Connection, operation: Operation, steps: Iterable[PlannedStep]) -> None:
-    """Hold room for each VM on the first of its targets, and nowhere else."""
+def _reserve(
+    connection: Connection,
+    operation: Operation,
+    steps: Iterable[PlannedStep],
+    *,
+    holds_later: bool = True,
+) -> None:
+    """Hold room for each VM on the first of its targets, and nowhere else. `holds_later`: a step
+    that comes after others holds its room when it starts."""
     number = number_of(operation.id)
     rows = [
         {
@@ -475,7 +425,7 @@ def _reserve(connection: Connection, operation: Operation, steps: Iterable[Plann
             "vcpus": step.load.vcpus,
         }
         for step in steps
-        if step.vm is not None and step.targets
+        if step.vm is not None and step.targets and not (step.after and holds_later)
     ]
     if not rows:
         return
@@ -486,8 +436,3 @@ def _reserve(connection: Connection, operation: Operation, steps: Iterable[Plann
         )
     )
     connection.execute(insert(tables.reservation), rows)
-
-
-def _forget_away(connection: Connection, vms: Sequence[VmId]) -> None:
-    if vms:
-        connection.execute(delete(tables.away).where(tables.away.c.vm.in_(vms)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
 
 from furlough.core.affinity import Rule, RuleKind
+from furlough.core.encryption import MigrationTls
 from furlough.core.enrolment import (
     DatastoreKind,
     EnrolledDatastore,
@@ -19,9 +21,15 @@ from furlough.core.enrolment import (
 from furlough.core.ids import parse_cluster_name, parse_host_name
 from furlough.core.inventory import Cluster, Proof
 from furlough.core.policy import (
+    Automation,
     ClusterPolicy,
+    EnterDefaults,
     Limits,
+    OnFailure,
+    Order,
     Reserve,
+    Scope,
+    StorageMode,
 )
 from furlough.core.vm_policy import words_of
 from furlough.errors import Invalid
@@ -33,6 +41,7 @@ from furlough.wire.shapes import (
     PathText,
     PolicyValue,
     Text,
+    TimeoutS,
     View,
     policy_word,
 )
@@ -44,6 +53,18 @@ class LimitsBody(Body):
     per_source: int = Field(default=2, ge=1, le=64)
     per_target: int = Field(default=2, ge=1, le=64)
     per_cluster: int = Field(default=8, ge=1, le=1000)
+
+
+class MaintenanceBody(Body):
+    """What holds in a cluster for options of entering that a request leaves open. null: what the
+    daemon's settings say."""
+
+    timeout_s: TimeoutS | None = None
+    scope: Scope | None = None
+    automation: Automation | None = None
+    on_failure: OnFailure | None = None
+    storage: StorageMode | None = None
+    order: Order | None = None
 
 
 class RuleBody(Body):
@@ -83,7 +104,9 @@ class ClusterBody(Body):
     max_hosts_away: int = Field(default=1, ge=1, le=10000)
     trusts_own_proofs: bool = False
     reserve: Reserve = Reserve.NONE
+    migration_tls: MigrationTls = MigrationTls.WHEN_POSSIBLE
     limits: LimitsBody = Field(default_factory=LimitsBody)
+    maintenance: MaintenanceBody = Field(default_factory=MaintenanceBody)
     severity: dict[str, str] = Field(default_factory=dict, max_length=1000)
     vm_defaults: dict[str, PolicyValue] = Field(default_factory=dict, max_length=100)
     rule: list[RuleBody] = Field(default_factory=list, max_length=10_000)
@@ -92,10 +115,12 @@ class ClusterBody(Body):
         _check_named_once("rule", [one.name for one in self.rule])
         for code, severity in self.severity.items():
             check_weight(code, severity)
-        rest = self.model_dump(exclude={"name", "limits", "severity", "vm_defaults", "rule"})
+        apart = {"name", "limits", "maintenance", "severity", "vm_defaults", "rule"}
+        rest = self.model_dump(exclude=apart)
         policy = ClusterPolicy(
             **rest,
             limits=Limits(**self.limits.model_dump()),
+            maintenance=EnterDefaults(**self.maintenance.model_dump()),
             severity=tuple(sorted(self.severity.items())),
         )
         return Cluster(
@@ -160,6 +185,8 @@ class HostBody(Body):
     namespace: str = Field(default="", max_length=63)
     bmc: str = Field(default="", max_length=261)
     has_other_way_in: bool = False
+    migration_tls: MigrationTls | None = None
+    tls_name: str = Field(default="", max_length=253)
 
     def to_core(self) -> EnrolledHost:
         rest = self.model_dump(exclude={"name", "cluster", "datastores"})
@@ -208,10 +235,14 @@ def cluster_body(cluster: Cluster) -> dict[str, Any]:
         "max_hosts_away": policy.max_hosts_away,
         "trusts_own_proofs": policy.trusts_own_proofs,
         "reserve": policy.reserve.value,
+        "migration_tls": policy.migration_tls.value,
         "limits": {
             "per_source": policy.limits.per_source,
             "per_target": policy.limits.per_target,
             "per_cluster": policy.limits.per_cluster,
+        },
+        "maintenance": {
+            name: word for name, word in asdict(policy.maintenance).items() if word is not None
         },
         "severity": dict(policy.severity),
         "vm_defaults": dict(cluster.vm_defaults),

@@ -11,7 +11,7 @@ from furlough.core.ids import VmId
 from furlough.core.inventory import Cluster, Host, Inventory, Vm
 from furlough.core.states import HostMode, Power, Reachability
 from furlough.core.vm_policy import NAMES
-from furlough.planning.restore import Away
+from furlough.planning.record import Away
 from furlough.wire.enrolment import cluster_body
 from furlough.wire.shapes import View
 

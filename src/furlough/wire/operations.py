@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from furlough.core.accounting import account
 from furlough.core.hostlog import Level, LogLine
 from furlough.core.inventory import Inventory
@@ -67,7 +69,18 @@ class AccountView(View):
     power: Power | None
     outcome: str
     attempts: list[AttemptView]
+    why: str = ""
     remedy: str
+
+
+class ReplanView(View):
+    """A plan that was made anew under way, and what is different for whom."""
+
+    at: datetime
+    before: str
+    after: str
+    why: str
+    changes: list[str]
 
 
 class OperationView(View):
@@ -90,6 +103,7 @@ class OperationView(View):
     started_at: datetime | None
     finished_at: datetime | None
     deadline: datetime | None
+    replans: list[ReplanView] = Field(default_factory=list)
     steps: list[StepView]
     vms: list[AccountView]
 
@@ -148,6 +162,7 @@ def operation_view(
         started_at=operation.started_at,
         finished_at=operation.finished_at,
         deadline=operation.deadline,
+        replans=[ReplanView.model_validate(one) for one in operation.replans],
         steps=[_step_view(step, live.get(step.number)) for step in operation.steps],
         vms=[
             AccountView(
@@ -157,6 +172,7 @@ def operation_view(
                 power=one.power,
                 outcome=one.outcome.value,
                 attempts=[_attempt_view(attempt) for attempt in one.attempts],
+                why=one.why,
                 remedy=one.remedy,
             )
             for one in account(operation, inventory)

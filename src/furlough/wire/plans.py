@@ -8,7 +8,6 @@ from furlough.core.estimate import Range
 from furlough.core.plan import Plan, PlannedStep
 from furlough.planning.assessment import Report
 from furlough.planning.dispositions import Disposition
-from furlough.planning.restore import Return
 from furlough.wire.shapes import View
 
 
@@ -51,8 +50,10 @@ class RangeView(View):
 
 
 class PlannedStepView(View):
-    """One step of a plan."""
+    """One step of a plan. `after`: the numbers of steps that must have succeeded before."""
 
+    number: int
+    after: list[int]
     vm_uuid: str | None
     vm_name: str
     method: str
@@ -87,7 +88,7 @@ class LoadView(View):
 
 
 class PlanView(View):
-    """A plan."""
+    """A plan. `restore`: the plan of the exit that would follow at once, where it was asked for."""
 
     id: str
     hash: str
@@ -99,24 +100,7 @@ class PlanView(View):
     bounds: BoundsView
     migrations: int
     load_after: LoadView
-
-
-class ReturnView(View):
-    """What an exit would do about one VM that is away."""
-
-    uuid: str
-    name: str
-    now_on: str | None
-    action: Literal["live", "start", "stays", "at_home"]
-    reason: str
-
-
-class ExitCheckView(View):
-    """The precheck of an exit."""
-
-    host: str
-    vms: list[ReturnView]
-    plan: PlanView
+    restore: PlanView | None = None
 
 
 def report_view(report: Report) -> ReportView:
@@ -140,7 +124,7 @@ def _disposition_view(one: Disposition) -> DispositionView:
     )
 
 
-def plan_view(plan: Plan) -> PlanView:
+def plan_view(plan: Plan, back: Plan | None = None) -> PlanView:
     return PlanView(
         id=plan.id,
         hash=plan.hash,
@@ -159,11 +143,14 @@ def plan_view(plan: Plan) -> PlanView:
         bounds=BoundsView(makespan_s=plan.bound_s, migrations=len(plan.migrations)),
         migrations=len(plan.migrations),
         load_after=LoadView(max=plan.load_after.max, sd=plan.load_after.sd),
+        restore=None if back is None else plan_view(back),
     )
 
 
 def _planned_view(step: PlannedStep) -> PlannedStepView:
     return PlannedStepView(
+        number=step.number,
+        after=list(step.after),
         vm_uuid=step.vm,
         vm_name=step.vm_name,
         method=step.method.value,
@@ -173,16 +160,6 @@ def _planned_view(step: PlannedStep) -> PlannedStepView:
         start_s=step.start_s,
         duration_s=step.duration_s,
         downtime_ms=step.downtime_ms,
-    )
-
-
-def return_view(one: Return) -> ReturnView:
-    return ReturnView(
-        uuid=one.away.vm,
-        name=one.away.name,
-        now_on=one.now_on,
-        action=one.homecoming.value,
-        reason=one.reason,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from furlough.wire.plans import FindingView
+from furlough.wire.plans import FindingView, PlanView
 from furlough.wire.shapes import View
 
 
@@ -20,6 +20,7 @@ class Problem(View):
     remedy: str = ""
     operation: str | None = None
     findings: list[FindingView] | None = None
+    plan: PlanView | None = None
     errors: list[dict[str, Any]] | None = None
 
 

@@ -6,57 +6,54 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from furlough.core.doors import MAY_BE_LEFT_OPEN
 from furlough.core.ids import VmId, parse_host_name
 from furlough.core.policy import (
     ActionOptions,
+    Automation,
     CancelMode,
     EnterOptions,
-    ExitOptions,
+    OnFailure,
     Order,
-    RestoreMode,
+    Scope,
+    StorageMode,
 )
-from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, policy_word
+from furlough.wire.exits import ExitBody
+from furlough.wire.shapes import Body, Name, PolicyValue, Text, TimeoutS, VmName, policy_word
 
-# A VM by its name, which may be long and strange, or by its UUID.
-VmName = Annotated[str, Field(min_length=1, max_length=1024)]
 Code = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class EnterBody(Body):
-    """Options of entering maintenance. A timeout of 0 or less means none; null, the default."""
+    """Options of entering maintenance. null: the default of the cluster, or else of the daemon.
+    A timeout of 0 or less means none. `wait`: false only with `automation` off."""
 
     timeout_s: float | None = None
+    scope: Scope | None = None
+    automation: Automation | None = None
+    on_failure: OnFailure | None = None
+    storage: StorageMode | None = None
+    wait: bool = True
     target_hosts: list[Name] = Field(default_factory=list, max_length=10_000)
     shut_down: list[VmName] = Field(default_factory=list, max_length=10_000)
     override: list[Code] = Field(default_factory=list, max_length=100)
     strict: list[Code] = Field(default_factory=list, max_length=100)
-    order: Order = Order.SCHEDULE
+    order: Order | None = None
     reason: Text = ""
     ticket: Text = ""
     purpose: Text = ""
 
     def to_core(self) -> EnterOptions:
         """The options, with the VMs as the client named them: the service finds out which."""
-        rest = self.model_dump(include={"timeout_s", "reason", "ticket", "purpose", "order"})
+        words = self.model_dump(include={"reason", "ticket", "purpose", "wait", *MAY_BE_LEFT_OPEN})
         return EnterOptions(
-            **rest,
+            **{name: word for name, word in words.items() if word is not None},
+            left_open=tuple(name for name in MAY_BE_LEFT_OPEN if words[name] is None),
             target_hosts=tuple(parse_host_name(name) for name in self.target_hosts),
             shut_down=tuple(VmId(name) for name in self.shut_down),
             override=tuple(dict.fromkeys(self.override)),
             strict=tuple(dict.fromkeys(self.strict)),
         )
-
-
-class ExitBody(Body):
-    """Options of exiting maintenance."""
-
-    restore: RestoreMode = RestoreMode.RECORDED
-    timeout_s: float = 0
-    reason: Text = ""
-    ticket: Text = ""
-
-    def to_core(self) -> ExitOptions:
-        return ExitOptions(**self.model_dump(exclude={"plan_hash"}))
 
 
 class ActionBody(Body):
@@ -93,6 +90,16 @@ class CancelBody(Body):
     mode: CancelMode = CancelMode.STOP
 
 
+class ApproveBody(Body):
+    """What is approved: the plan of this hash (null: the present one), all of its steps that wait
+    or those with these ids."""
+
+    plan_hash: str | None = Field(default=None, max_length=64)
+    steps: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=list, max_length=10_000
+    )
+
+
 HostNames = Annotated[list[Name], Field(min_length=1, max_length=10_000)]
 
 
@@ -101,6 +108,12 @@ class CheckBody(Body):
 
     hosts: HostNames
     options: EnterBody = Field(default_factory=EnterBody)
+
+
+class PlanBody(CheckBody):
+    """A plan of entering these hosts together; `restore`: and of the way back."""
+
+    restore: bool = False
 
 
 class EnterRequest(EnterBody):

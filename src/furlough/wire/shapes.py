@@ -14,6 +14,8 @@ AddressableName = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
 ]
 Text = Annotated[str, Field(max_length=1000)]
+# A VM by its name, which may be long and strange, or by its UUID.
+VmName = Annotated[str, Field(min_length=1, max_length=1024)]
 PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
 # Seconds, at most a leap year; 0 or less: no timeout.
 TimeoutS = Annotated[float, Field(le=31_622_400)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from furlough.core.enrolment import EnrolledHost, Transport, check_host
+from furlough.core.enrolment import EnrolledHost, Transport, certified_name, check_host
 
 
 def control_uri(host: EnrolledHost) -> str:
@@ -30,6 +30,13 @@ def migration_uri(host: EnrolledHost) -> str:
     libvirt takes the host's own idea of its name."""
     check_host(host)
     return f"tcp://{_bracketed(host.migration_address or host.address)}"
+
+
+def certificate_name(host: EnrolledHost) -> str:
+    """The name that the target of an encrypted migration has to prove: the address to which
+    memory goes is seldom the name in its certificate."""
+    check_host(host)
+    return certified_name(host)
 
 
 def _bracketed(address: str) -> str:

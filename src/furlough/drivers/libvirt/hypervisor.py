@@ -20,6 +20,8 @@ from furlough.core.probe import Probe
 from furlough.core.vm_policy import Words
 from furlough.drivers.libvirt import (
     addresses,
+    certificates,
+    cold,
     cpus,
     dirty_rate,
     guests,
@@ -33,10 +35,12 @@ from furlough.drivers.libvirt import (
     vm_metadata,
 )
 from furlough.drivers.libvirt.connection import HostLink
-from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of
+from furlough.drivers.libvirt.program import Answer, HostProgram, marker_of, tls_means_of
+from furlough.drivers.libvirt.site import Site
 from furlough.errors import FurloughError, NotFound, Refused, Unreachable
 from furlough.ports import (
     Clock,
+    ColdOrder,
     Hint,
     HostFacts,
     Marker,
@@ -57,35 +61,10 @@ _SLOW_S = 60.0
 # Memory to disk and back, at the pace of whatever disk the host has.
 _SAVE_S = 3600.0
 _STATISTICS_TRIES, _STATISTICS_PAUSE_S = 20, 0.01
-
-
-class _Site:
-    """One enrolled host: the way to its daemon, to its furlough-host, and what we remember."""
-
-    def __init__(self, host: EnrolledHost, link: HostLink, ssh_config: Path | None) -> None:
-        self.host = host
-        self.link = link
-        self.program = HostProgram(host, ssh_config)
-        # Sessions of their own for acts on VMs and for errands about the host: both may take long.
-        self.acts = HostProgram(host, ssh_config)
-        self.errands = HostProgram(host, ssh_config)
-        self.cpu_models: frozenset[str] | None = None
-        self.comparison = cpus.Comparison()
-        self.requests = guests.Requests()
-        # By VM: when its CPUs were stopped for a migration, and the statistics of its last job.
-        self.stopped_at: dict[str, float] = {}
-        self.completed: dict[str, Mapping[str, Any]] = {}
-
-    def close(self) -> None:
-        """Let go of the host."""
-        self.link.close()
-        for program in self.programs:
-            program.close()
-
-    @property
-    def programs(self) -> tuple[HostProgram, ...]:
-        """All sessions with its furlough-host."""
-        return (self.program, self.acts, self.errands)
+# CPUs stop at the end of a migration: all at once, or for post-copy.
+_STOPPED = frozenset(
+    {libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY}
+)
 
 
 class LibvirtHypervisor:
@@ -95,7 +74,7 @@ class LibvirtHypervisor:
     def __init__(self, clock: Clock, ssh_config: Path | None = None) -> None:
         self._clock = clock
         self._ssh_config = ssh_config
-        self._sites: dict[HostName, _Site] = {}
+        self._sites: dict[HostName, Site] = {}
         self._datastores: list[EnrolledDatastore] = []
         self._hints: asyncio.Queue[Hint] = asyncio.Queue(_MOST_HINTS)
         self._loop = asyncio.get_running_loop()
@@ -112,7 +91,7 @@ class LibvirtHypervisor:
             else:
                 self._sites[name] = self._site_of(host)
 
-    def _site_of(self, host: EnrolledHost) -> _Site:
+    def _site_of(self, host: EnrolledHost) -> Site:
         def on_domain(vm: str, event: int, detail: int) -> None:
             self._in_loop(self._note_event, host.name, vm, event, detail)
 
@@ -120,7 +99,7 @@ class LibvirtHypervisor:
             self._in_loop(self._note_job, host.name, vm, stats)
 
         link = HostLink(host.name, addresses.control_uri(host), on_domain, on_job)
-        return _Site(host, link, self._ssh_config)
+        return Site(host, link, self._ssh_config)
 
     async def close(self) -> None:
         sites, self._sites = list(self._sites.values()), {}
@@ -138,9 +117,8 @@ class LibvirtHypervisor:
 
     def _note_event(self, host: HostName, vm: str, event: int, detail: int) -> None:
         site = self._sites.get(host)
-        stopped = libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED
-        if site and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and detail == stopped:
-            site.stopped_at[vm] = self._clock.monotonic()
+        if site and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and detail in _STOPPED:
+            site.note_stop(vm, self._clock.monotonic())
         if not self._hints.full():
             self._hints.put_nowait(Hint(host=host, vm=parse_vm_id(vm)))
 
@@ -186,6 +164,7 @@ class LibvirtHypervisor:
             emulator_version=machine.emulator_version,
             free_huge_pages=machine.free_huge_pages,
             numa_nodes=machine.numa_nodes,
+            tls=tls_means_of(status),
         )
 
     async def probe(self, host: HostName, peers: Sequence[HostName]) -> Probe:
@@ -290,17 +269,23 @@ class LibvirtHypervisor:
         source.completed.pop(order.vm, None)
         control = addresses.peer_uri(target.host)
         data = addresses.migration_uri(target.host)
-        notes = await source.link.long_call(
-            lambda connection: migration.migrate(connection, order, control, data),
-            what=what,
-        )
+        certified = addresses.certificate_name(target.host)
+        try:
+            notes = await source.link.long_call(
+                lambda connection: migration.migrate(connection, order, control, data, certified),
+                what=what,
+            )
+        except Refused as error:
+            with suppress(FurloughError):
+                await self._on_vm(order.source, order.vm, migration.lift_speed, "lifting its limit")
+            raise certificates.advised(error, order, certified) from error
         if order.handover is Handover.NORMAL:
             await self._wait_for_statistics(source, order.vm)
         return migration.report_of(
             source.completed.pop(order.vm, None), source.stopped_at.pop(order.vm, None), notes
         )
 
-    async def _wait_for_statistics(self, site: _Site, vm: VmId) -> None:
+    async def _wait_for_statistics(self, site: Site, vm: VmId) -> None:
         """The job's statistics come as an event, perhaps a moment after the call has returned. The
         VM runs, so that moment costs nothing; a held handover does not wait for it."""
         for _ in range(_STATISTICS_TRIES):
@@ -310,6 +295,35 @@ class LibvirtHypervisor:
 
     async def abort(self, host: HostName, vm: VmId) -> None:
         await self._on_vm(host, vm, lambda domain: domain.abortJob(), "abort of its migration")
+
+    async def check_cold(self, order: ColdOrder) -> None:
+        source, target = self._site(order.source), self._site(order.target)
+        await cold.check(order, source, target, self._stores_of(target))
+
+    async def copy_state(self, order: ColdOrder) -> Sequence[str]:
+        source, target = self._site(order.source), self._site(order.target)
+        return await cold.copy_state(order, source, target, self._stores_of(target))
+
+    async def copy_definition(self, order: ColdOrder) -> None:
+        await cold.copy_definition(order, self._site(order.source), self._site(order.target))
+
+    async def set_speed(self, host: HostName, vm: VmId, mib_s: int) -> None:
+        await self._on_vm(
+            host, vm, lambda domain: migration.set_speed(domain, mib_s), "speed of its migration"
+        )
+
+    async def set_downtime_limit(self, host: HostName, vm: VmId, ms: int) -> None:
+        await self._on_vm(
+            host, vm, lambda domain: domain.migrateSetMaxDowntime(ms), "downtime limit"
+        )
+
+    async def start_post_copy(self, host: HostName, vm: VmId) -> None:
+        await self._on_vm(
+            host, vm, lambda domain: domain.migrateStartPostCopy(), "start of post-copy"
+        )
+
+    async def until_stopped(self, host: HostName, vm: VmId) -> None:
+        await self._site(host).until_stopped(vm)
 
     # --- power and definition --------------------------------------------------------------------
 
@@ -403,13 +417,13 @@ class LibvirtHypervisor:
 
     # --- shorthands ------------------------------------------------------------------------------
 
-    def _site(self, host: HostName) -> _Site:
+    def _site(self, host: HostName) -> Site:
         site = self._sites.get(host)
         if site is None:
             raise NotFound("host.unknown", f"There is no host {host!r}.")
         return site
 
-    def _stores_of(self, site: _Site) -> list[EnrolledDatastore]:
+    def _stores_of(self, site: Site) -> list[EnrolledDatastore]:
         return [one for one in self._datastores if one.cluster == site.host.cluster]
 
     async def _on_vm(
@@ -447,7 +461,7 @@ class LibvirtHypervisor:
             raise Unreachable("hypervisor.lost", message) from error
 
 
-async def _cpu_models(site: _Site) -> frozenset[str]:
+async def _cpu_models(site: Site) -> frozenset[str]:
     """Asked for once: it takes long."""
     if site.cpu_models is None:
         site.cpu_models = await site.link.control(

@@ -25,7 +25,8 @@ _NEVER_RUN = (
     "it was brought here paused and has not run since, and QEMU before 10.0 crashes when such a "
     "VM is moved again (resume it for a moment, then pause it)"
 )
-_TRIAL_VM = "furlough-probe-"
+# What furlough-host calls the VMs with which it tries the hook, and gives them.
+_TRIAL_VM, _TRIAL_MIB = "furlough-probe-", 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,20 @@ def _read_listing(connection: libvirt.virConnect) -> _Listing:
 def read_vms(
     connection: libvirt.virConnect, host: HostName, datastores: Iterable[EnrolledDatastore]
 ) -> tuple[Vm, ...]:
-    """Every VM that the host lists, powered off ones included."""
+    """Every VM that the host lists, powered off ones included. Those with which furlough-host is
+    just trying the hook are nobody's: planning them away would be in vain."""
+    return tuple(vm for vm in _read_all(connection, host, datastores) if not _is_trial(vm))
+
+
+def _is_trial(vm: Vm) -> bool:
+    """A name alone hides no VM: one that somebody keeps has a definition, or a disk."""
+    is_bare = not (vm.is_persistent or vm.disks) and vm.memory_mib == _TRIAL_MIB
+    return is_bare and vm.name.startswith(_TRIAL_VM)
+
+
+def _read_all(
+    connection: libvirt.virConnect, host: HostName, datastores: Iterable[EnrolledDatastore]
+) -> tuple[Vm, ...]:
     stores = list(datastores)
     # The VMs first: one that is defined a moment later must not be taken for one without.
     domains = connection.listAllDomains(0)
@@ -271,8 +285,9 @@ def read_job(domain: libvirt.virDomain) -> tuple[Job, str]:
 def read_active(
     connection: libvirt.virConnect, host: HostName, datastores: Iterable[EnrolledDatastore]
 ) -> tuple[tuple[Vm, ...], tuple[str, ...]]:
-    """The VMs with a process by libvirt's own list, and starts and restores under way."""
-    vms = read_vms(connection, host, datastores)
+    """The VMs with a process by libvirt's own list, those of trials included: whoever calls a host
+    empty leaves nobody out. And starts and restores under way."""
+    vms = _read_all(connection, host, datastores)
     under_way = []
     for domain in connection.listAllDomains(0):
         job, words = read_job(domain)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from furlough.core.encryption import TlsMeans
 from furlough.core.enrolment import EnrolledHost, Program, check_host
 from furlough.core.ids import HostName, OperationId, VmId, parse_operation_id, parse_vm_id
 from furlough.drivers.libvirt import errors
@@ -45,7 +46,7 @@ _PROBE_WITHIN_S = 30.0
 _END_WITHIN_S = 5.0
 _FAILED, _REFUSED = 1, 3
 _LONGEST_LINE = 8 << 20
-_SAFE = re.compile(r"[A-Za-z0-9._:/ -]+")
+_SAFE = re.compile(r"[A-Za-z0-9._:/ =-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,16 @@ class HostProgram:
             await self._run(*words, within_s=_ACT_WITHIN_S)
         except _Failed as error:
             raise errors.of_program(error.words, what=f"{what} of VM {vm}") from error
+
+    async def vm_state(self, act: str, vm: VmId, *words: str) -> Mapping[str, Any]:
+        """One act about what a VM that is off keeps there beside its definition."""
+        try:
+            found: Mapping[str, Any] = await self._run(
+                "vm-state", act, "--vm", vm, *words, within_s=_ACT_WITHIN_S
+            )
+        except _Failed as error:
+            raise errors.of_program(error.words, what=f"state of VM {vm}") from error
+        return found
 
     async def on_storage(self, act: str, path: str, token: str) -> Mapping[str, bool]:
         """One act of a storage proof in a directory."""
@@ -246,6 +257,18 @@ def marker_of(found: Mapping[str, Any] | None) -> Marker | None:
         controller=found["controller"],
         admit=tuple(parse_vm_id(vm) for vm in found.get("admit") or ()),
         raised_at=str(found.get("raised_at") or ""),
+    )
+
+
+def tls_means_of(status: Mapping[str, Any] | None) -> TlsMeans:
+    """What a status says of the certificates for migrations. What is unknown counts as missing."""
+    if status is None:
+        return TlsMeans(trouble="furlough-host does not answer, so its certificates are unknown")
+    found = status.get("migration_tls")
+    if found is None:
+        return TlsMeans(trouble="its furlough-host is too old to look at certificates")
+    return TlsMeans(
+        trouble=str(found["trouble"]), authorities=frozenset(map(str, found["authorities"]))
     )
 
 

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Inventory, Vm
-from furlough.core.journal import HostModeChanged
 from furlough.core.operation import Operation
-from furlough.core.plan import Plan
-from furlough.core.policy import ActionOptions, EnterOptions, Options
+from furlough.core.policy import ActionOptions, EnterOptions
 from furlough.core.vm_policy import Words, merged_words
 from furlough.engine.work import Work
 from furlough.errors import Conflict, Refused
@@ -30,46 +27,13 @@ from furlough.planning.remedies import (
     remedy_of,
     undoing,
 )
-from furlough.ports import IdempotencyKey
 from furlough.prechecks.requests import check_connected
+from furlough.service.intake import Intake, Request
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Who asks, and the client's own name for the request, if it gave one. `plan_hash`: carry
-    out this plan and no other."""
-
-    by: str
-    key: IdempotencyKey | None = None
-    plan_hash: str | None = None
-
-
-class Accept(Protocol):
-    """How the service takes in an operation."""
-
-    def __call__(
-        self,
-        plan: Plan,
-        options: Options,
-        request: Request,
-        inventory: Inventory,
-        modes: Sequence[HostModeChanged] = (),
-    ) -> Awaitable[Operation]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ways:
-    """What the service lends: fresh facts around hosts or around a VM, the check whether an
-    operation has a VM, the precheck, and the door for operations."""
-
-    inventory_around: Callable[[Sequence[HostName]], Awaitable[Inventory]]
-    inventory_of: Callable[[VmId], Awaitable[Inventory]]
-    check_unowned: Callable[[VmId], Awaitable[None]]
-    check: Callable[[Sequence[HostName], EnterOptions], Awaitable[Sequence[Report]]]
-    repeated: Callable[[Request], Awaitable[Operation | None]]
-    accept: Accept
+Check = Callable[[Sequence[HostName], EnterOptions], Awaitable[Sequence[Report]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +49,20 @@ class Applied:
 class Upkeep:
     """Policies of VMs, remedies, preparation of hosts."""
 
-    def __init__(self, work: Work, ways: Ways) -> None:
+    def __init__(self, work: Work, intake: Intake, check: Check) -> None:
         self._work = work
-        self._ways = ways
+        self._intake = intake
+        self._check = check
 
     # --- policies of VMs -----------------------------------------------------------------------
 
     async def set_policy(self, vm: VmId, wanted: Mapping[str, str | None], by: str) -> Vm:
         """Change what travels with a VM: a word for each setting, None to take it away. The VM as
         its host shows it afterwards. It changes nothing that runs."""
-        inventory = await self._ways.inventory_of(vm)
+        inventory = await self._intake.inventory_of(vm)
         found = inventory.vm(vm)
         check_connected(inventory.host(found.host))
-        await self._ways.check_unowned(vm)
+        await self._intake.check_unowned(vm)
         active = [copy.host for copy in inventory.running_copies_of(vm)]
         if len(active) > 1:
             raise Refused(
@@ -146,7 +111,7 @@ class Upkeep:
     ) -> tuple[Inventory, tuple[Change, ...]]:
         """What the remedy against the findings of this code would change on a host."""
         remedy_of(code)
-        reports = await self._ways.check([host], options)
+        reports = await self._check([host], options)
         inventory = await self._work.observer.inventory()
         return inventory, changes(code, inventory, host, reports[0].findings)
 
@@ -154,7 +119,7 @@ class Upkeep:
         self, host: HostName, code: str, options: EnterOptions, request: Request
     ) -> Applied:
         """Apply the remedy against the findings of this code."""
-        if (known := await self._ways.repeated(request)) is not None:
+        if (known := await self._intake.repeated(request)) is not None:
             return Applied(changes=(), operation=known)
         inventory, wanted = await self.changes(host, code, options)
         if not wanted:
@@ -165,7 +130,7 @@ class Upkeep:
         plan = plan_ejecting(host, wanted, inventory)
         why = ActionOptions(reason=options.reason or f"remedy against {code}")
         return Applied(
-            changes=wanted, operation=await self._ways.accept(plan, why, request, inventory)
+            changes=wanted, operation=await self._intake.accept(plan, why, request, inventory)
         )
 
     async def record(self, host: HostName) -> tuple[Remedied, ...]:
@@ -174,14 +139,14 @@ class Upkeep:
 
     async def undoing(self, host: HostName) -> tuple[Change, ...]:
         """What putting everything back on a host would change now."""
-        inventory = await self._ways.inventory_around([host])
+        inventory = await self._intake.fresh_inventory([host])
         return undoing(inventory, host, await self.record(host))
 
     async def undo(self, host: HostName, request: Request) -> Applied:
         """Put back what was taken out on this host, for the VMs that are there."""
-        if (known := await self._ways.repeated(request)) is not None:
+        if (known := await self._intake.repeated(request)) is not None:
             return Applied(changes=(), operation=known)
-        inventory = await self._ways.inventory_around([host])
+        inventory = await self._intake.fresh_inventory([host])
         record = await self.record(host)
         wanted = undoing(inventory, host, record)
         if not wanted:
@@ -190,7 +155,7 @@ class Upkeep:
         plan = plan_undoing(host, inventory, record)
         why = ActionOptions(reason="what remedies changed is put back")
         return Applied(
-            changes=wanted, operation=await self._ways.accept(plan, why, request, inventory)
+            changes=wanted, operation=await self._intake.accept(plan, why, request, inventory)
         )
 
 
