@@ -12,43 +12,33 @@ faults fired, or none while a migration was in flight, proves little and is void
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 import structlog
 
-from furlough.cli import following
 from furlough.core.ids import HostName, OperationId
-from furlough.core.inventory import Disk
-from furlough.core.operation import Operation, Outcome
+from furlough.core.operation import Outcome
 from furlough.core.plan import OperationKind
 from furlough.core.policy import (
     ActionOptions,
     CancelMode,
-    ClusterPolicy,
-    EnterOptions,
-    ExitOptions,
-    Limits,
 )
 from furlough.core.states import HostMode
-from furlough.errors import FurloughError, Stale, Unreachable
+from furlough.errors import FurloughError
 from furlough.ports import IdempotencyKey
 from furlough.scenario.liveness import SAMPLE_S
-from furlough.scenario.stage import Setting, Stage, host_name, open_stage
+from furlough.scenario.stage import Stage, host_name, open_stage
 from furlough.service import Request
 from furlough.sim.clock import Standstill, run_virtually
 from furlough.sim.faults import Odds, storm
 from furlough.sim.others import meddling
-from tests.engine.stories import words
+from tests.simulation import drawn
+from tests.simulation.attending import Attendant
 
 LEAST_FAULTS = 3
-# Blocked for these, an operation rightly waits for a person; to be blocked by a bug is no end.
-FOR_A_PERSON = following.FOR_A_PERSON - {"bug"}
 _LIMIT_S = 3 * 3600.0
-_ASK_WITHIN_S, _ASKS = 30.0, 20
-# Refusals that may be over soon: a host that was silent when it was asked.
-_AGAIN = frozenset({"precheck.blocked", "host.silent"})
 # What is mended only after a while.
 _LASTING = frozenset(
     {"dead_daemon", "cut_off", "slow_link", "dead_host", "others_pause", "others_run_by_hand"}
@@ -88,8 +78,8 @@ def play(seed: int, tell: Callable[[str], None] | None = None) -> SeededRun:
 
 async def _play(run: SeededRun, tell: Callable[[str], None] | None) -> None:
     random = Random(run.seed)
-    async with open_stage(_setting(run.seed, random)) as stage:
-        _people(stage, random)
+    async with open_stage(drawn.setting(run.seed, random)) as stage:
+        drawn.people(stage, random)
         stage.faults.odds = Odds()
         await stage.start_controller()
         await stage.clock.sleep(1)
@@ -114,79 +104,6 @@ async def _tell_all(stage: Stage, tell: Callable[[str], None]) -> None:
     tell(f"touched by others: {stage.cluster.touched}; on hosts that died: {stage.cluster.victims}")
 
 
-def _setting(seed: int, random: Random) -> Setting:
-    return Setting(
-        hosts=random.randint(3, 5),
-        seed=seed,
-        is_locked=random.random() < 0.5,
-        link_mbit_s=random.choice((1000, 1000, 10_000)),
-        memory_mib=random.choice((24_576, 65_536)),
-        policy=ClusterPolicy(
-            max_hosts_away=random.choice((1, 3, 3)),
-            limits=Limits(per_source=random.choice((1, 2, 4)), per_target=random.choice((1, 2))),
-        ),
-        is_shaken=True,
-        is_shared=True,
-    )
-
-
-def _weather(random: Random) -> Odds:
-    """Mostly some of it, never all of it at its worst."""
-
-    def chance(*some: float) -> float:
-        return random.choice((0.0, *some))
-
-    return Odds(
-        lost_request=chance(0.02, 0.1),
-        lost_reply=chance(0.02, 0.1),
-        refused=chance(0.1),
-        lost_finish=chance(0.1, 0.3),
-        delayed=chance(0.02, 0.1),
-        late=chance(0.02, 0.1),
-        refused_effect=chance(0.03),
-        lost_write=chance(0.02, 0.08),
-        lost_commit=chance(0.02, 0.08),
-        slow_store=chance(0.02, 0.1),
-    )
-
-
-_DEVICE = ("usb 0951:1666",)
-_LOCAL = (Disk(target="vda", source="/var/lib/local.img", datastore=None),)
-
-
-def _people(stage: Stage, random: Random) -> None:
-    """The VMs."""
-    for host in stage.cluster.hosts.values():
-        host.devices = frozenset(_DEVICE)
-    for number in range(1, random.randint(4, 10) + 1):
-        stage.add_vm(
-            random.choice((1, 1, 1, 2, 3)),
-            number,
-            has_autostart=random.random() < 0.3,
-            is_persistent=random.random() < 0.9,
-            memory_mib=random.choice((512, 2048, 4096)),
-            dirty_mib_s=random.choice((0, 10, 100)),
-            working_set_mib=random.choice((0, 64, 512)),
-        )
-    for number in range(11, random.choice((11, 11, 12, 13))):
-        method = random.choice(("shut_down", "suspend"))
-        ties = {"devices": _DEVICE} if method == "shut_down" else {"disks": _LOCAL}
-        stage.add_vm(
-            random.choice((1, 1, 2)),
-            number,
-            own_policy=words(
-                on_maintenance=method,
-                shut_down_grace_s=random.choice((20, 90)),
-                if_ignored=random.choice(("keep", "power_off")),
-            ),
-            ignores_shutdown=random.random() < 0.2,
-            reboots_instead=random.random() < 0.1,
-            has_autostart=random.random() < 0.3,
-            memory_mib=random.choice((512, 4096)),
-            **ties,
-        )
-
-
 @dataclass(kw_only=True)
 class _Story:
     """What happens in one run."""
@@ -195,10 +112,13 @@ class _Story:
     random: Random
     run: SeededRun
 
+    def __post_init__(self) -> None:
+        self._people = Attendant(self.stage, self.random)
+
     async def tell(self) -> None:
         stage, random = self.stage, self.random
-        watch = asyncio.create_task(self._sample())
-        stage.faults.odds = _weather(random)
+        watch = [asyncio.create_task(one) for one in (self._sample(), self._people.attend())]
+        stage.faults.odds = drawn.weather(random)
         first = random.sample([1, 1, 2, 3], k=random.choice((1, 1, 2, 3)))
         hosts = [host_name(number) for number in dict.fromkeys(first)]
         asking = [asyncio.create_task(self._enter(host)) for host in hosts]
@@ -209,7 +129,8 @@ class _Story:
         await self._calm_down()
         for host in hosts:
             await self._go_on(host)
-        watch.cancel()
+        for one in watch:
+            one.cancel()
         await self._account()
 
     def _begin_troubles(self) -> None:
@@ -257,48 +178,42 @@ class _Story:
 
     async def _enter(self, host: HostName, *, again: bool = False) -> OperationId | None:
         random = self.random
-        options = EnterOptions(timeout_s=random.choice((0, 0, 0, 30, 600)))
+        options = drawn.entering(random)
         await self.stage.clock.sleep(random.choice((0.0, random.uniform(0, 3))))
         is_cancelled = random.random() < (0.6 if again else 0.2)
         mode = random.choice(list(CancelMode)) if is_cancelled else None
         key = IdempotencyKey(principal="client", key=f"enter {host} {again}", content=host)
         request = Request(by="client", key=key)
-        which = await self._asked(lambda: self.stage.service.enter([host], options, request))
+        which = await self._people.asked(lambda: self.stage.service.enter([host], options, request))
+        if which is not None and random.random() < 0.1:
+            await self.stage.clock.sleep(random.uniform(0, 10))
+            await self._people.asked(lambda: self.stage.service.pause(which, "client"))
         if which is not None and mode is not None:
             await self.stage.clock.sleep(random.uniform(0, 4 if again else 15))
-            await self._asked(lambda: self.stage.service.cancel(which, mode, "client"))
+            await self._people.asked(lambda: self.stage.service.cancel(which, mode, "client"))
         return which
 
     async def _exit(self, host: HostName) -> OperationId | None:
         key = IdempotencyKey(principal="client", key=f"exit {host}", content=host)
-        options = ExitOptions(timeout_s=self.random.choice((0, 1800)))
+        record = [one for one in await self.stage.store.away() if one.awaits == host]
+        options = drawn.exiting(self.random, record)
         request = Request(by="client", key=key)
-        return await self._asked(lambda: self.stage.service.exit([host], options, request))
+        return await self._people.asked(lambda: self.stage.service.exit([host], options, request))
+
+    async def _uncordon(self, host: HostName) -> OperationId | None:
+        key = IdempotencyKey(principal="client", key=f"uncordon {host}", content=host)
+        request = Request(by="client", key=key)
+        return await self._people.asked(
+            lambda: self.stage.service.uncordon(host, ActionOptions(), request)
+        )
 
     async def _reboot(self, host: HostName) -> OperationId | None:
         key = IdempotencyKey(principal="client", key=f"reboot {host}", content=host)
         kind, options = OperationKind.REBOOT_HOST, ActionOptions(timeout_s=600)
         request = Request(by="client", key=key)
-        return await self._asked(
+        return await self._people.asked(
             lambda: self.stage.service.change_host_power(kind, host, options, request)
         )
-
-    async def _asked(self, ask: Callable[[], Awaitable[Operation]]) -> OperationId | None:
-        """Ask as a client does: again, with the same key, until there is an answer."""
-        stage = self.stage
-        for _ in range(_ASKS):
-            try:
-                async with asyncio.timeout(_ASK_WITHIN_S):
-                    return (await ask()).id
-            except (TimeoutError, Unreachable, Stale):
-                await stage.clock.sleep(2)
-            except FurloughError as error:
-                if error.code not in _AGAIN:
-                    return None
-                await stage.clock.sleep(5)
-            if stage.process.died.is_set():
-                await stage.revive()
-        return None
 
     # --- and after -------------------------------------------------------------------------------
 
@@ -321,6 +236,9 @@ class _Story:
         """To the end of what was asked for this host; then back, if it is in maintenance."""
         await self._ends()
         standing = (await self.stage.store.standings())[host]
+        if standing.mode is HostMode.CORDONED and self.random.random() < 0.5:
+            await self._uncordon(host)
+            await self._ends()
         if standing.mode is not HostMode.MAINTENANCE or self.random.random() < 0.3:
             return
         if self.random.random() < 0.1 and await self._reboot(host) is not None:
@@ -336,7 +254,9 @@ class _Story:
         """Every operation becomes final, or says what it waits for (L1)."""
         stage = self.stage
         by = stage.clock.monotonic() + _LIMIT_S
-        while open_ := [one for one in await stage.store.operations(active=True) if _owes(one)]:
+        while open_ := [
+            one for one in await stage.store.operations(active=True) if self._people.awaits(one)
+        ]:
             if stage.clock.monotonic() > by:
                 for one in open_:
                     stage.invariants.report(f"L1: {one.id} is {one.state.value} after hours")
@@ -352,7 +272,3 @@ class _Story:
                 if step.outcome is not Outcome.PENDING:
                     word = step.outcome.value
                     self.run.outcomes[word] = self.run.outcomes.get(word, 0) + 1
-
-
-def _owes(operation: Operation) -> bool:
-    return operation.code not in FOR_A_PERSON or operation.waiting_for is None
