@@ -21,11 +21,13 @@ from furlough.service import Approval, Request
 from tests.simulation.asking import FOR_A_PERSON
 
 _ASK_WITHIN_S, _ASKS = 30.0, 20
-# Refusals that may be over soon: a host that was silent when it was asked.
-_AGAIN = frozenset({"precheck.blocked", "host.silent"})
+# What may be over soon: a host that was silent when it was asked.
+_AGAIN = frozenset({"host.silent", "cluster.host_silent"})
 _ROUND_S = 7.0
 # What somebody here decides; of everything else for a person only that it is told is asked.
-_DECIDED = frozenset({"awaiting_approval", "awaiting_empty", "vm.cannot_leave", "vm.leave"})
+_DECIDED = frozenset(
+    {"awaiting_approval", "awaiting_empty", "vm.cannot_leave", "vm.leave", "vm.no_target"}
+)
 _MOST_ANSWERS = 4
 
 
@@ -52,7 +54,7 @@ class Attendant:
             except (TimeoutError, Unreachable, Stale):
                 await stage.clock.sleep(2)
             except FurloughError as error:
-                if error.code not in _AGAIN:
+                if not _AGAIN & _codes(error) or "cluster.host_away" in _codes(error):
                     return None
                 await stage.clock.sleep(5)
             if stage.process.died.is_set():
@@ -95,3 +97,10 @@ class Attendant:
                     vm, ActionOptions(timeout_s=600), Request(by="client")
                 )
             )
+
+
+def _codes(error: FurloughError) -> set[str]:
+    """Its code, and those of the findings that it tells."""
+    findings = error.facts.get("findings", ())
+    told = findings if isinstance(findings, list | tuple) else ()
+    return {error.code, *(finding.code for finding in told)}

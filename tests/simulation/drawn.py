@@ -28,13 +28,13 @@ from tests.engine.stories import words
 def setting(seed: int, random: Random) -> Setting:
     """The cluster."""
     return Setting(
-        hosts=random.randint(3, 5),
+        hosts=random.choice((3, 4, 5, 6, 7)),
         seed=seed,
         is_locked=random.random() < 0.5,
         link_mbit_s=random.choice((1000, 1000, 10_000)),
         memory_mib=random.choice((24_576, 65_536)),
         policy=ClusterPolicy(
-            max_hosts_away=random.choice((1, 3, 3)),
+            max_hosts_away=random.choice((1, 2, 6, 6, 6)),
             limits=Limits(per_source=random.choice((1, 2, 4)), per_target=random.choice((1, 2))),
         ),
         is_shaken=True,
@@ -76,17 +76,18 @@ def people(stage: Stage, random: Random) -> None:
     and those that are off."""
     for host in stage.cluster.hosts.values():
         host.devices = frozenset(_DEVICE)
-    for number in range(1, random.randint(4, 10) + 1):
+    hosts = len(stage.cluster.hosts)
+    for number in range(1, random.randint(4, 2 * hosts + 4) + 1):
         _mover(stage, random, number)
-    for number in range(11, random.choice((11, 11, 12, 13))):
+    for number in range(31, random.choice((31, 31, 32, 33))):
         _stopper(stage, random, number)
-    for number in range(21, random.choice((21, 21, 21, 22, 23))):
+    for number in range(41, random.choice((41, 41, 41, 42, 43))):
         _cold(stage, random, number)
 
 
 def _mover(stage: Stage, random: Random, number: int) -> None:
     stage.add_vm(
-        random.choice((1, 1, 1, 2, 3)),
+        random.choice((1, 1, random.randint(1, len(stage.cluster.hosts)))),
         number,
         own_policy=words(post_copy="if_needed") if random.random() < 0.2 else (),
         has_autostart=random.random() < 0.3,

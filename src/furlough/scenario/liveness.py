@@ -117,7 +117,8 @@ def is_cancelled_in_vain(cluster: SimCluster, operation: Operation) -> bool:
         step.state is StepState.STARTED and step.method in (Method.SHUT_DOWN, Method.SUSPEND)
         for step in operation.steps
     )
-    return not ((flying or stopping) and operation.cancel is CancelMode.FINISH)
+    # Those that go on flying are let come to their end, or bring somebody back.
+    return not ((flying or stopping) and operation.cancel is not CancelMode.STOP)
 
 
 def hostages(

@@ -406,9 +406,11 @@ def held_too_long(cluster: SimCluster, books: Books, operation: Operation) -> It
         is_ours = marker is not None and marker.operation == operation.id
         if is_ours and books.standings[host].mode is HostMode.AVAILABLE:
             yield f"L6: {host} is available, and the marker of {operation.id} is still there"
+    # Whom it did not own, another operation may be moving now.
+    ours = set(owned(operation.options, operation.roster))
     for entry in operation.roster:
         active = _active_on(cluster, entry.vm)
-        if len(active) > 1 and not _is_excused(cluster, entry.vm):
+        if len(active) > 1 and entry.vm in ours and not _is_excused(cluster, entry.vm):
             yield f"L6: something of {entry.name} is left: it is active on {active}"
 
 
