@@ -8,8 +8,9 @@ WITHOUT_LAB := not lab and not lab_fault and not lab_matrix and not lab_soak
 PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
+SEEDS ?= 250000
 .PHONY: help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
-.PHONY: lab-matrix soak-lab
+.PHONY: lab-matrix soak-lab soak
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +48,9 @@ soak-lab: $(VENV)/installed-test ## As root: N=1000 real migrations in a row
 	FURLOUGH_SOAK=$(CURDIR)/.soak-lab FURLOUGH_SOAK_N=$(N) $(BIN)/python -m pytest -m lab_soak; \
 		ended=$$?; tail -n 1 .soak-lab; exit $$ended
 
+soak: $(VENV)/installed-test ## SEEDS=250000 evacuations in simulated bad weather; goes on where it stopped
+	$(BIN)/python -m scripts.soak run $(SEEDS)
+
 lab: $(VENV)/installed ## As root: the journey on real hosts with real VMs
 	@PYTHON=$(BIN)/python scripts/lab-journey
 
@@ -64,7 +68,7 @@ docs: $(VENV)/installed ## Write the generated parts of the reference anew
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .dev .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f .kill-matrix .soak-lab
+	rm -f .kill-matrix .soak-lab .soak.json
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -28,7 +28,7 @@ def story(
             async def play() -> None:
                 async with open_stage(setting()) as stage:
                     await tell(stage)
-                    assert stage.invariants.violations == []
+                    assert not stage.invariants.violations, stage.invariants.violations
 
             structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
             run_virtually(play())

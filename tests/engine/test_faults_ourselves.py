@@ -9,7 +9,7 @@ import pytest
 
 from furlough.core.policy import ClusterPolicy, Limits
 from furlough.core.states import OperationState
-from furlough.errors import Refused
+from furlough.errors import Refused, Unreachable
 from furlough.scenario.stage import Setting, Stage, vm_id
 from furlough.sim.faults import Odds
 from furlough.sim.migration import Phase, SimMigration
@@ -186,3 +186,23 @@ def test_the_same_seed_gives_the_same_run() -> None:
     told()()
     assert runs[0] == runs[1]
     assert Random(7).random() == Random(7).random()
+
+
+@story(lambda: Setting(hosts=3, is_shaken=True, is_shared=True))
+async def test_f018_an_operation_whose_claim_was_committed_without_an_answer_is_driven(
+    stage: Stage,
+) -> None:
+    """Its lease is kept alive by the very process that does not know of it."""
+    stage.add_vm(1, 1)
+    await stage.start_controller()
+    await stage.clock.sleep(1)
+    stage.faults.odds = Odds(lost_commit=1.0)
+    with pytest.raises(Unreachable):
+        await enter(stage)
+    asked = (await stage.store.operations())[0].id
+    while (await stage.store.operation(asked)).owner is None:
+        await stage.clock.sleep(1)
+    stage.faults.end()
+    final = await stage.until_final(asked, limit_s=120)
+    assert final.state is SUCCEEDED
+    assert final.crashes == 0

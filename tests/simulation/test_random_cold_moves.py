@@ -22,7 +22,7 @@ from furlough.sim.clock import run_virtually
 from furlough.sim.faults import Odds, storm
 from tests.engine.stories import words
 from tests.engine.test_cold_moves import OFF, TIED, never_nowhere
-from tests.simulation.random_evacuation import HOME, ask_to_enter, cancel, end_of
+from tests.simulation.asking import HOME, ask_to_enter, cancel, end_of
 
 RUNS = int(os.environ.get("FURLOUGH_COLD_RUNS", "60"))
 FIRST = int(os.environ.get("FURLOUGH_FIRST_SEED", "1"))

@@ -48,6 +48,7 @@ FOR_A_PERSON = frozenset(
         "migration.stray_copy",
         "vm.cannot_leave",
         "vm.leave",
+        "vm.no_target",
         "vm.stands_still",
         "vm.two_copies",
     }

@@ -36,7 +36,7 @@ class Supervisor:
         """Drive operations until cancelled; then let go of them in good order."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_leases())
+                tasks.create_task(self._keep_leases(tasks))
                 while True:
                     self._wanted.clear()
                     await self._claim(tasks)
@@ -64,6 +64,8 @@ class Supervisor:
             self._begin(tasks, operation)
 
     def _begin(self, tasks: asyncio.TaskGroup, operation: Operation) -> None:
+        if operation.id in self._tasks:
+            return
         ledger = Ledger(operation, self._work.store, self._work.clock, self._work.notifier)
         runner = Runner(self._work, ledger)
         self._runners[operation.id] = runner
@@ -106,12 +108,13 @@ class Supervisor:
                 del self._parked[which]
                 self._begin(tasks, current)
 
-    async def _keep_leases(self) -> None:
+    async def _keep_leases(self, tasks: asyncio.TaskGroup) -> None:
         """Renew in time; what is no longer ours is dropped before its lease ends elsewhere."""
         while True:
             await self._work.clock.sleep(self._work.pace.heartbeat_s)
             try:
                 mine = set(await self._work.store.renew(self._owner, self._work.pace.lease_s))
+                await self._take_up(tasks, mine)
             except Unreachable as error:
                 log.warning("store unavailable", because=error.message)
                 continue
@@ -119,6 +122,15 @@ class Supervisor:
                 if which not in mine:
                     log.warning("lease lost", operation=which)
                     task.cancel()
+
+    async def _take_up(self, tasks: asyncio.TaskGroup, mine: set[OperationId]) -> None:
+        """Drive what is ours without our knowing: its claim was committed, and the answer was
+        lost. Nobody else would, as long as we keep its lease (F018)."""
+        for which in mine - set(self._tasks) - set(self._parked):
+            operation = await self._work.store.operation(which)
+            if operation.owner == self._owner and not operation.is_final:
+                log.warning("claim found after its answer was lost", operation=which)
+                self._begin(tasks, operation)
 
     async def _release(self) -> None:
         """A stop in good order is no crash: give the operations back."""

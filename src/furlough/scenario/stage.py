@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from random import Random
 
 from furlough.core.enrolment import (
@@ -26,11 +27,13 @@ from furlough.core.operation import Operation
 from furlough.core.policy import ClusterPolicy
 from furlough.daemon import Controller, compose
 from furlough.engine.work import Pace
-from furlough.errors import Bug
-from furlough.scenario.invariants import Invariants
+from furlough.errors import Bug, Unreachable
+from furlough.ports import Hypervisor, Store
+from furlough.scenario.invariants import Invariants, Witness
 from furlough.service import Request, Service
 from furlough.sim.clock import VirtualClock
 from furlough.sim.cluster import Copy, SimCluster, SimHost, SimVm
+from furlough.sim.door import shaken_hypervisor, shaken_store
 from furlough.sim.faults import Faults, Odds, OwnProcess, repeated
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
@@ -88,7 +91,11 @@ def plain_vm(number: int, **traits: object) -> SimVm:
 
 @dataclass(kw_only=True)
 class Setting:
-    """What stands on the stage when the curtain rises."""
+    """What stands on the stage when the curtain rises.
+
+    `is_shaken`: every call to hosts and store may go wrong, not only effects. `is_shared`: several
+    processes may use the store at once, so one that starts waits for the leases of the others.
+    """
 
     hosts: int = 4
     seed: int = 0
@@ -97,6 +104,26 @@ class Setting:
     is_locked: bool = False
     link_mbit_s: int = 10_000
     memory_mib: int = 65_536
+    is_shaken: bool = False
+    is_shared: bool = False
+
+
+class _OwnClock:
+    """The clock as one process has it: it does not wake up while it is frozen."""
+
+    def __init__(self, clock: VirtualClock, process: OwnProcess) -> None:
+        self._clock = clock
+        self._process = process
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, duration_s: float) -> None:
+        await self._clock.sleep(duration_s)
+        await self._process.awake()
 
 
 class Stage:
@@ -111,11 +138,14 @@ class Stage:
         if setting.is_locked:
             self.cluster.locked_datastores.add(DATASTORE)
         self.store = SqlStore("sqlite://", self.clock)
-        self.invariants = Invariants(self.cluster, self.store)
+        self.invariants = Invariants(self.cluster, self.store, is_strict=setting.is_shaken)
         self.process = OwnProcess()
         self.repeats_effects = False
         self._controller: Controller | None = None
         self._running: asyncio.Task[None] | None = None
+        self._is_reviving = False
+        self._frozen: list[tuple[OwnProcess, asyncio.Task[None]]] = []
+        self.faults.is_busy = lambda: bool(self.cluster.migrations)
 
     @property
     def _numbers(self) -> Sequence[int]:
@@ -167,17 +197,42 @@ class Stage:
     async def start_controller(self, kill_at: int | None = None) -> None:
         """A new process on the same database."""
         self.process = OwnProcess(kill_at)
-        hypervisor = SimHypervisor(self.cluster, self.faults)
-        watched = self.invariants.watch_hypervisor(hypervisor)
-        if self.repeats_effects:
-            watched = repeated(watched, EFFECTS)
+        hypervisor, store = self._ports(self.invariants.witness(self.process))
         self._controller = await compose(
-            self.process.guard(watched, only=MOMENTS),
-            self.process.guard(self.invariants.watch_store(), only=MOMENTS),
-            self.clock,
+            self.process.guard(hypervisor, only=MOMENTS),
+            self.process.guard(store, only=MOMENTS),
+            _OwnClock(self.clock, self.process),
             pace=Pace(reread_s=30.0),
+            is_alone=not self.setting.is_shared,
         )
         self._running = asyncio.create_task(self._controller.run())
+
+    def _ports(self, witness: Witness) -> tuple[Hypervisor, Store]:
+        """What a process sees of the outside, watched, and shaken where the setting says so."""
+        hypervisor: Hypervisor = SimHypervisor(self.cluster, self.faults)
+        store = self.invariants.watch_store(witness)
+        if self.setting.is_shaken:
+            hypervisor = shaken_hypervisor(hypervisor, self.cluster, self.faults)
+            store = shaken_store(store, self.clock, self.faults)
+        if self.repeats_effects:
+            hypervisor = repeated(hypervisor, EFFECTS)
+        return self.invariants.watch_hypervisor(hypervisor, witness), store
+
+    async def freeze_controller(self) -> None:
+        """The process stands still, and another one starts beside it (F012)."""
+        if self._running is None:
+            return
+        self.process.freeze()
+        self._frozen.append((self.process, self._running))
+        self._running = self._controller = None
+        self.process = OwnProcess()
+        self.process.kill()
+        await self.revive()
+
+    def thaw_controllers(self) -> None:
+        """Those that were frozen go on, and know of nothing."""
+        for process, _ in self._frozen:
+            process.thaw()
 
     async def kill_controller(self) -> None:
         """As `kill -9` does: nothing is tidied up."""
@@ -187,6 +242,15 @@ class Stage:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._running
         self._running = self._controller = None
+
+    async def end_all(self) -> None:
+        """No process is left, frozen ones included."""
+        await self.kill_controller()
+        for process, running in self._frozen:
+            process.kill()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await running
 
     async def stop_controller(self) -> None:
         """As a stop in good order does: operations are given back."""
@@ -219,19 +283,31 @@ class Stage:
     ) -> Operation:
         deadline = self.clock.monotonic() + limit_s
         while True:
-            if self.process.died.is_set():
-                await self.kill_controller()
-                await self.start_controller()
-            if self._running is not None and self._running.done():
-                self._running.result()
+            await self.revive()
             operation = await self.store.operation(which)
             if holds(operation):
                 return operation
             if self.clock.monotonic() >= deadline:
                 raise Bug("stage.endless", _plight(operation, limit_s))
-            await self._wait_for_news()
+            await self.until_news()
 
-    async def _wait_for_news(self) -> None:
+    async def revive(self) -> None:
+        """Whoever has died is started again; whoever ended by itself has a bug."""
+        if self._is_reviving:
+            return
+        self._is_reviving = True
+        try:
+            if self.process.died.is_set():
+                await self.kill_controller()
+                await self.start_controller()
+        except Unreachable:
+            self.process.kill()  # The store is down: once more, a while later.
+        finally:
+            self._is_reviving = False
+        if self._running is not None and self._running.done():
+            self._running.result()
+
+    async def until_news(self) -> None:
         """Until something was written, or the controller died, or for a while."""
         self.invariants.committed.clear()
         waits = [
@@ -274,6 +350,6 @@ async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
     try:
         yield stage
     finally:
-        await stage.kill_controller()
+        await stage.end_all()
         await stage.cluster.stop_background()
         await stage.store.close()

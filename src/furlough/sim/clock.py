@@ -12,6 +12,8 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from furlough.core.steady_time import Reading, steady
+
 T = TypeVar("T")
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +54,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class VirtualClock:
     """Implements `ports.Clock` on the time of the running loop."""
 
+    def __init__(self) -> None:
+        self._set_ahead = timedelta(0)
+        self._last: Reading | None = None
+
+    def set_wall(self, by_s: float) -> None:
+        """Somebody sets the clock on the wall, as many seconds forward (F030, F031)."""
+        self._last = self._last or Reading(at=self._unset(), monotonic_s=self.monotonic())
+        self._set_ahead += timedelta(seconds=by_s)
+
     def now(self) -> datetime:
+        if self._last is None:
+            return self._unset()
+        self._last = steady(self._last, self._unset() + self._set_ahead, self.monotonic())
+        return self._last.at
+
+    def _unset(self) -> datetime:
         return EPOCH + timedelta(seconds=self.monotonic())
 
     def monotonic(self) -> float:

@@ -117,7 +117,9 @@ class SimHost:
     not run, and why; `lost_files`: paths at which there is nothing any more; `lost_datastores`:
     what of its storage it reaches no longer; `migration_ports`: how many incoming migrations its
     daemon has ports for; `tls`: what it has for encrypting migrations; `vm_state`: what firmware
-    and TPMs of VMs have written there; `fails_starts`: its emulator ends at every start.
+    and TPMs of VMs have written there; `fails_starts`: its emulator ends at every start;
+    `strays`: processes of VMs that its hypervisor knows nothing of, with the moment (monotonic, s)
+    since which they are there.
     """
 
     name: HostName
@@ -153,6 +155,7 @@ class SimHost:
     migration_ports: int = 64
     vm_state: dict[VmId, str] = field(default_factory=dict)
     fails_starts: bool = False
+    strays: dict[str, float] = field(default_factory=dict)
 
     @property
     def boot_id(self) -> str:
@@ -187,7 +190,12 @@ class Ongoing(Protocol):
 
 
 class SimCluster:
-    """All machines. `watchers` are called after every change of a copy."""
+    """All machines. `watchers` are called after every change of a copy.
+
+    What was not ours is kept apart: `touched` are the VMs that people or guests have changed, with
+    what they did; `victims` those that were on a host when it crashed; `upset` the hosts whose load
+    changed by either.
+    """
 
     def __init__(self, clock: Clock, hosts: list[SimHost]) -> None:
         self.clock = clock
@@ -198,6 +206,9 @@ class SimCluster:
         self.locked_datastores: set[str] = set()
         self.watchers: list[Callable[[], None]] = []
         self.migrations: dict[VmId, Ongoing] = {}
+        self.touched: dict[VmId, str] = {}
+        self.victims: set[VmId] = set()
+        self.upset: set[HostName] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     def slow_down(self, host: HostName, *, factor: float) -> None:
@@ -352,6 +363,9 @@ class SimCluster:
         machine = self.hosts[host]
         machine.is_up = machine.has_daemon = False
         machine.provisioning.clear()
+        machine.strays.clear()
+        self.victims.update(vm for vm, copy in machine.copies.items() if copy.has_process)
+        self.upset.add(host)
         for ongoing in list(self.migrations.values()):
             if ongoing.source == host:
                 ongoing.source_host_died()

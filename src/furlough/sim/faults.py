@@ -23,21 +23,37 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True)
 class Odds:
     """Per call: the chance that the request is lost on its way, that the reply is lost on its
-    way back, that a migration is refused, that its finish answer is lost between the hosts."""
+    way back, that a migration is refused, that its finish answer is lost between the hosts.
+
+    The others count only at the door (`sim.door`): that a call is slow, or is given up and has
+    its effect later; that the hypervisor refuses any effect; that a transaction is lost, or is
+    done and its outcome unknown, or is slow."""
 
     lost_request: float = 0.0
     lost_reply: float = 0.0
     refused: float = 0.0
     lost_finish: float = 0.0
+    delayed: float = 0.0
+    late: float = 0.0
+    refused_effect: float = 0.0
+    lost_write: float = 0.0
+    lost_commit: float = 0.0
+    slow_store: float = 0.0
 
 
 @dataclass(kw_only=True)
 class Faults:
-    """Decides about each call. `fired` counts what was done, by name."""
+    """Decides about each call. `fired` counts what was done, by name; `fired_in_flight` what of
+    it was done while something was on its way, as `is_busy` tells. `at_the_door`: whether calls
+    get lost is decided there, for all of them alike. `store_is_down`: it answers nobody."""
 
     random: Random
     odds: Odds = field(default_factory=Odds)
     fired: dict[str, int] = field(default_factory=dict)
+    fired_in_flight: int = 0
+    at_the_door: bool = False
+    store_is_down: bool = False
+    is_busy: Callable[[], bool] = lambda: False
 
     def happens(self, name: str) -> bool:
         """Whether this fault happens now."""
@@ -49,9 +65,16 @@ class Faults:
     def count(self, name: str) -> None:
         """One more of this fault."""
         self.fired[name] = self.fired.get(name, 0) + 1
+        self.fired_in_flight += self.is_busy()
+
+    def end(self) -> None:
+        """From now on nothing goes wrong with a call any more."""
+        self.odds, self.store_is_down = Odds(), False
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Carry out one call, or lose it before or after."""
+        if self.at_the_door:
+            return await work()
         if self.happens("lost_request"):
             raise Unreachable("hypervisor.lost", "The connection broke (before the call).")
         result = await work()
@@ -128,13 +151,36 @@ class OwnProcess:
         self.moments = 0
         self.trace: list[str] = []
         self.died = asyncio.Event()
+        self.was_frozen = False
+        self._is_awake = asyncio.Event()
+        self._is_awake.set()
 
     def kill(self) -> None:
-        """Now."""
+        """Now. A frozen one dies as well."""
         self.died.set()
+        self.thaw()
+
+    def freeze(self) -> None:
+        """It stands still, wherever it is, and does not know it (SIGSTOP)."""
+        self.was_frozen = True
+        self._is_awake.clear()
+
+    def thaw(self) -> None:
+        """It goes on as if no time had passed."""
+        self._is_awake.set()
+
+    @property
+    def is_frozen(self) -> bool:
+        return not self._is_awake.is_set()
+
+    async def awake(self) -> None:
+        """Returns once the process is not frozen."""
+        if not self._is_awake.is_set():
+            await self._is_awake.wait()
 
     async def breathe(self, name: str) -> None:
         """One moment of life; never returns if it is the last one."""
+        await self.awake()
         if self.died.is_set():
             raise Unreachable("process.dead", "This process is dead.")
         self.moments += 1
@@ -160,20 +206,27 @@ class _Mortal:
         method = getattr(self._port, name)
         if not inspect.iscoroutinefunction(method):
             return method
+        counts = not self._only or name in self._only
 
         async def call(*arguments: Any, **named: Any) -> Any:
-            if self._process.died.is_set():
+            process = self._process
+            await process.awake()
+            if process.died.is_set():
                 raise Unreachable("process.dead", "This process is dead.")
-            counts = not self._only or name in self._only
             if counts:
-                await self._process.breathe(f"before {name}")
-            result = await method(*arguments, **named)
+                await process.breathe(f"before {name}")
+            try:
+                result = await method(*arguments, **named)
+            finally:
+                await process.awake()
             if counts:
-                await self._process.breathe(f"after {name}")
-            elif self._process.died.is_set():
+                await process.breathe(f"after {name}")
+            elif process.died.is_set():
                 await asyncio.Event().wait()
             return result
 
+        # The next call finds it without asking again what it is.
+        setattr(self, name, call)
         return call
 
 

@@ -134,7 +134,7 @@ class SimHypervisor:
             host=host,
             at=self._cluster.clock.now(),
             active=tuple(vm_of(copy, host) for copy in active),
-            processes=tuple(f"- {copy.vm.name}" for copy in active),
+            processes=(*(f"- {copy.vm.name}" for copy in active), *machine.strays),
             provisioning=(*machine.provisioning, *_arriving(machine)),
             marker=machine.marker,
         )
@@ -426,7 +426,8 @@ class SimHypervisor:
         machine = self._check_marker(host, marker)
         if machine.marker is None or machine.marker.operation != marker.operation:
             raise Refused("guard.refused", f"{host} is not kept empty by {marker.operation}")
-        if machine.provisioning or any(one.has_process for one in machine.copies.values()):
+        is_in_use = machine.provisioning or machine.strays
+        if is_in_use or any(one.has_process for one in machine.copies.values()):
             raise Refused("guard.refused", f"{host} is not empty")
 
         async def act() -> None:

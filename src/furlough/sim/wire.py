@@ -44,6 +44,7 @@ class Wire:
     def __init__(self, clock: Clock, capacity: Mapping[HostName, float]) -> None:
         self._clock = clock
         self._capacity = dict(capacity)
+        # In the order of their beginning: a set's order would differ from run to run.
         self._flows: dict[Flow, None] = {}
         self._rates: dict[Flow, float] | None = None
 

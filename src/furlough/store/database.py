@@ -23,6 +23,7 @@ from furlough.errors import Conflict, Invalid, Unreachable
 from furlough.store import tables
 
 T = TypeVar("T")
+_COMPILED: dict[object, object] = {}
 _READERS = 2
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "ceph", "glusterfs")
 _POSTGRES_OPTIONS = (
@@ -119,6 +120,9 @@ def _our_errors() -> Iterator[None]:
 def _sqlite_engine(url: str, *, begin: str) -> Engine:
     pool = StaticPool if url == "sqlite://" else QueuePool
     engine = create_engine(url, poolclass=pool, connect_args={"check_same_thread": False})
+    if url == "sqlite://":
+        # Simulations open thousands of these: statements are compiled for the first of them.
+        engine = engine.execution_options(compiled_cache=_COMPILED)
 
     def configure(connection: object, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3: we begin

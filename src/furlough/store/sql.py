@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, text
 
@@ -20,6 +21,7 @@ from furlough.ports import Clock, IdempotencyKey
 from furlough.store import enrolling, learning, leases, noting, reading, schema, settings, writing
 from furlough.store.database import Database
 
+T = TypeVar("T")
 _NO_TERMS = Terms()
 
 
@@ -32,6 +34,7 @@ class SqlStore:
         self._in_memory = url == "sqlite://"
         self._known_enrolment: Enrolment | None = None
         self._enrolled = 0
+        self._known: dict[str, Any] = {}
 
     async def open(self) -> None:
         prepare = schema.create_at_once if self._in_memory else schema.bring_up_to_date
@@ -42,6 +45,21 @@ class SqlStore:
 
     async def controller_id(self) -> str:
         return await self._database.read(settings.controller_id)
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return await self._database.write(work)
+        finally:
+            self._known.clear()
+
+    async def _read(self, name: str, work: Callable[[Connection], T]) -> T:
+        """Simulations ask the same thing hundreds of times between two writes; in memory, where
+        everything is done at once and by us alone, it is read once."""
+        if not self._in_memory:
+            return await self._database.read(work)
+        if name not in self._known:
+            self._known[name] = await self._database.read(work)
+        return cast("T", self._known[name])
 
     # --- enrolment -------------------------------------------------------------------------
 
@@ -57,7 +75,7 @@ class SqlStore:
 
     async def _enrol(self, work: Callable[[Connection], None]) -> None:
         try:
-            await self._database.write(work)
+            await self._write(work)
         finally:
             self._known_enrolment = None
             self._enrolled += 1
@@ -77,16 +95,16 @@ class SqlStore:
     # --- what others hold ------------------------------------------------------------------
 
     async def standings(self) -> Mapping[HostName, Standing]:
-        return await self._database.read(reading.read_standings)
+        return await self._read("standings", reading.read_standings)
 
     async def reservations(self) -> Sequence[Reservation]:
-        return await self._database.read(reading.read_reservations)
+        return await self._read("reservations", reading.read_reservations)
 
     async def away(self) -> Sequence[Away]:
-        return await self._database.read(reading.read_away)
+        return await self._read("away", reading.read_away)
 
     async def remedies(self) -> Sequence[Remedied]:
-        return await self._database.read(reading.read_remedies)
+        return await self._read("remedies", reading.read_remedies)
 
     # --- operations ------------------------------------------------------------------------
 
@@ -101,21 +119,19 @@ class SqlStore:
         key: IdempotencyKey | None = None,
     ) -> Operation:
         at = self._clock.now()
-        return await self._database.write(lambda c: writing.accept(c, event, modes, terms, key, at))
+        return await self._write(lambda c: writing.accept(c, event, modes, terms, key, at))
 
     async def append(
         self, operation: Operation, events: Sequence[Event], terms: Terms | None = None
     ) -> Operation:
         at = self._clock.now()
-        return await self._database.write(
+        return await self._write(
             lambda c: writing.append(c, operation, events, terms or _NO_TERMS, at)
         )
 
     async def claim(self, owner: str, lease_s: float) -> Sequence[Operation]:
         at = self._clock.now()
-        return await self._database.write(
-            lambda c: leases.claim(c, owner, lease_s, self._seconds(c), at)
-        )
+        return await self._write(lambda c: leases.claim(c, owner, lease_s, self._seconds(c), at))
 
     async def renew(self, owner: str, lease_s: float) -> Sequence[OperationId]:
         return await self._database.write(
@@ -123,7 +139,7 @@ class SqlStore:
         )
 
     async def void_leases(self) -> None:
-        await self._database.write(leases.void)
+        await self._write(leases.void)
 
     async def operation(self, operation: OperationId) -> Operation:
         return await self._database.read(lambda c: reading.read_operation(c, operation))
@@ -147,21 +163,21 @@ class SqlStore:
     # --- notes about hosts -----------------------------------------------------------------
 
     async def note_host(self, notes: Sequence[HostNote]) -> None:
-        await self._database.write(lambda c: noting.write(c, notes))
+        await self._write(lambda c: noting.write(c, notes))
 
     async def host_notes(self, host: HostName, limit: int) -> Sequence[HostNote]:
         return await self._database.read(lambda c: noting.read(c, host, limit))
 
     async def open_notes(self) -> Sequence[HostNote]:
-        return await self._database.read(noting.read_open)
+        return await self._read("open_notes", noting.read_open)
 
     # --- what links carry --------------------------------------------------------------------
 
     async def learn_link_speed(self, speed: LinkSpeed) -> LinkSpeed:
-        return await self._database.write(lambda c: learning.learn(c, speed))
+        return await self._write(lambda c: learning.learn(c, speed))
 
     async def link_speeds(self) -> Sequence[LinkSpeed]:
-        return await self._database.read(learning.read)
+        return await self._read("link_speeds", learning.read)
 
     def _seconds(self, connection: Connection) -> float:
         """The time of leases: PostgreSQL's own, since its clients' clocks may differ; else one
