@@ -18,7 +18,8 @@ from furlough.core.policy import Reserve
 from furlough.core.retry import MOST_ATTEMPTS
 from furlough.core.states import HostMode, Power
 from furlough.core.vm_policy import VmPolicy
-from furlough.planning.compatibility import Cause, obstacles
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import obstacles
 from furlough.planning.live_packing import MOST_TARGETS
 from furlough.planning.placement import Placement, place
 from tests.core.builders import (

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from furlough.core.affinity import RuleKind
-from furlough.core.estimate import LINK_EFFICIENCY
-from furlough.core.inventory import HOST_PASSTHROUGH
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.policy import Reserve
 from furlough.core.states import HostMode, Power
+from furlough.core.timing import LINK_EFFICIENCY
 from furlough.core.vm_policy import OnMaintenance
 from furlough.errors import NotFound
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 from furlough.planning.inventory_file import Document, HostRow, VmColumns
 
 IntArray = npt.NDArray[np.int64]

@@ -98,11 +98,11 @@ def _opens(seating: Seating, items: Sequence[int]) -> tuple[BoolArray, IntArray]
 
 def _swap_with_best(seating: Seating, item: int, others: IntArray, rises: FloatArray) -> bool:
     """Swap with whom it helps most, among those with whom the rules allow it."""
-    partners = np.argsort(rises, kind="stable")[:_MOST_PARTNERS]
-    return any(
-        rises[partner] < -_LEAST_GAIN and _swaps(seating, item, int(others[partner]))
-        for partner in partners.tolist()
-    )
+    helpful = np.flatnonzero(rises < -_LEAST_GAIN)
+    if not len(helpful):
+        return False
+    partners = others[helpful[np.argsort(rises[helpful], kind="stable")[:_MOST_PARTNERS]]]
+    return any(_swaps(seating, item, partner) for partner in partners.tolist())
 
 
 def _swaps(seating: Seating, one: int, other: int) -> bool:

@@ -36,8 +36,8 @@ from furlough.planning.board import (
     remembered,
 )
 from furlough.planning.bonds import Bond, bonds_of
+from furlough.planning.causes import Cause
 from furlough.planning.compatibility import (
-    Cause,
     Judge,
     huge_pages_of,
     obstacles,

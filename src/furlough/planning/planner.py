@@ -14,14 +14,14 @@ from dataclasses import replace
 from statistics import pstdev
 
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
-from furlough.core.estimate import NO_TIME, PROOF, SHUT_DOWN_S, START_S, estimate_save
+from furlough.core.estimate import estimate_save
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.load_after import LoadAfter
 from furlough.core.operation import RosterEntry
 from furlough.core.plan import (
     NO_LOAD,
     Before,
-    LoadAfter,
     Method,
     OperationKind,
     Plan,
@@ -30,6 +30,7 @@ from furlough.core.plan import (
     numbered,
 )
 from furlough.core.policy import Order
+from furlough.core.timing import NO_TIME, PROOF, SHUT_DOWN_S, START_S
 from furlough.planning.assessment import Assessment
 from furlough.planning.candidates import movers
 from furlough.planning.cold import cold_move

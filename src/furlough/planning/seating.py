@@ -161,21 +161,21 @@ class Seating:
         host is for the caller to ask."""
         self.evaluations += _SWAP_TAKES * len(others)
         here, there = int(self.seats[item]), self.seats[others]
-        more = self.items.demands[others, :3] - self.items.demands[item, :3]
-        rise = self._shift(np.full(len(others), here), more) + self._shift(there, -more)
+        demands = self.items.demands_by_resource
+        more = demands[:, others] - demands[:, item, np.newaxis]
+        slopes, curves = self._slopes[:3], self.curves
+        rise = _rise(slopes[:, here, np.newaxis], curves[:, here, np.newaxis], more)
+        rise += _rise(slopes[:, there], curves[:, there], -more)
+        free_mib, free_vcpus = self.free_mib, self.free_vcpus
         more_mib = self.items.memory_mib[others] - self.items.memory_mib[item]
         more_vcpus = self.items.vcpus[others] - self.items.vcpus[item]
-        fits = (more_mib <= self.free_mib[here]) & (more_vcpus <= self.free_vcpus[here])
-        fits &= (-more_mib <= self.free_mib[there]) & (-more_vcpus <= self.free_vcpus[there])
+        fits = (more_mib <= free_mib[here]) & (more_vcpus <= free_vcpus[here])
+        fits &= (-more_mib <= free_mib[there]) & (-more_vcpus <= free_vcpus[there])
         fits &= there != here
         # Pages are few and owned by few: who needs some does not change places.
-        fits &= ~(self.items.has_pages[others] | self.items.has_pages[item])
+        if self.items.pages:
+            fits &= ~(self.items.has_pages[others] | self.items.has_pages[item])
         rise[~fits] = np.inf
-        return rise
-
-    def _shift(self, hosts: IntArray, more: FloatArray) -> FloatArray:
-        slopes, curves = self._slopes[:3, hosts].T, self.curves[:, hosts].T
-        rise: FloatArray = ((slopes + curves * more) * more).sum(axis=1)
         return rise
 
     def broken_wishes(self, item: int, host: int) -> int:
@@ -246,3 +246,9 @@ class Seating:
 
 
 _NONE: IntArray = np.zeros(0, dtype=np.int64)
+
+
+def _rise(slopes: FloatArray, curves: FloatArray, more: FloatArray) -> FloatArray:
+    """By how much the tension rises with more of each resource (rows), for each case (columns)."""
+    rise: FloatArray = ((slopes + curves * more) * more).sum(axis=0)
+    return rise

@@ -17,7 +17,8 @@ from furlough.core.plan import Handover, Method
 from furlough.core.states import Power
 from furlough.core.vm_policy import OnMaintenance
 from furlough.planning.candidates import arriving
-from furlough.planning.compatibility import Cause, Obstacle
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import Obstacle
 from furlough.planning.handover import handover_of, unproven
 from furlough.prechecks.cases import Case, reasons, subject_of
 
