@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from furlough.core.capacity import NOTHING, limit_of, load_of
+from furlough.core.findings import Finding
 from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.link_speed import LinkSpeed
@@ -26,7 +28,12 @@ from tests.core.builders import a_cluster, a_host, a_vm, an_inventory
 SEEDS = 120
 
 
-def _some_cluster(random: Random) -> Inventory:
+_SIZES_MIB = (1024, 2048, 4096, 8192)
+
+
+def _some_cluster(
+    random: Random, *, fullest: float = 0.9, sizes_mib: Sequence[int] = _SIZES_MIB
+) -> Inventory:
     """Up to seven hosts of two kinds, more or less full, with groups, wishes and a reserve."""
     hosts = [
         replace(
@@ -44,19 +51,21 @@ def _some_cluster(random: Random) -> Inventory:
     cluster = replace(cluster, policy=replace(cluster.policy, limits=limits))
     vms: list[Vm] = []
     for host in hosts:
-        share = random.uniform(0.2, 0.9)
-        vms += _crew(random, host, share, first=len(vms) + 1)
+        share = min(0.99, random.uniform(0.2, fullest))
+        vms += _crew(random, host, share, sizes_mib, first=len(vms) + 1)
     return an_inventory(vms, hosts=hosts, clusters=[cluster])
 
 
-def _crew(random: Random, host: Host, share: float, *, first: int) -> list[Vm]:
+def _crew(
+    random: Random, host: Host, share: float, sizes_mib: Sequence[int], *, first: int
+) -> list[Vm]:
     """VMs that fill this share of a host, and keep the rules they have among each other."""
     room = limit_of(host, a_cluster().policy)
     taken = NOTHING
     found: list[Vm] = []
     apart: set[str] = set()
     while True:
-        memory_mib = random.choice([1024, 2048, 4096, 8192])
+        memory_mib = random.choice(sizes_mib)
         group = random.choice(["", "", "", "a", "b", "c"])
         vm = a_vm(
             first + len(found),
@@ -121,7 +130,38 @@ def test_a_live_plan_breaks_no_limit_no_rule_and_no_reserve_at_any_instant(seed:
     order = random.choice([Order.SCHEDULE, Order.MEMORY])
     plan = plan_enter(inventory, leaving, assessment, order)
     assert _broken(inventory, plan, assessment) == []
-    assert {step.source for step in plan.migrations} <= set(leaving), "only who has to leave moves"
+    others = {step.vm for step in plan.migrations if step.source not in leaving}
+    assert others == set(assessment.placement.makers), "only who has to leave or makes room moves"
+    told = [one.subject for one in _findings(assessment) if one.code == "vm.makes_room"]
+    assert len(told) >= len(others), "and whoever makes room is told"
+    assert all(any(f"({vm})" in subject for subject in told) for vm in others)
+
+
+def test_in_full_clusters_others_make_room_and_nothing_is_broken() -> None:
+    """Seldom anybody needs room to be made, so this takes many clusters."""
+    made = 0
+    for seed in range(150):
+        random = Random(f"full/{seed}")
+        inventory = _some_cluster(random, fullest=1.2, sizes_mib=(1024, 2048, 16_384))
+        leaving = [inventory.hosts[0].name]
+        assessment = assess(inventory, leaving, EnterOptions())
+        plan = plan_enter(inventory, leaving, assessment, Order.SCHEDULE)
+        assert _broken(inventory, plan, assessment) == [], seed
+        assert _is_in_order(plan)
+        made += bool(assessment.placement.makers)
+    assert made >= 10
+
+
+def _is_in_order(plan: Plan) -> bool:
+    """Whether nobody starts for a place before it is free."""
+    ends = {step.number: step.start_s + step.duration_s for step in plan.migrations}
+    return all(
+        step.start_s >= round(ends[one] - 0.01, 2) for step in plan.migrations for one in step.after
+    )
+
+
+def _findings(assessment: Assessment) -> Iterator[Finding]:
+    return (one for report in assessment.reports for one in report.findings)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
