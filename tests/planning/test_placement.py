@@ -194,6 +194,18 @@ def test_who_makes_room_moves_where_that_is_asked_for() -> None:
     assert (placement.helpers, placement.helped, placement.refusals) == ({}, frozenset(), {})
 
 
+def test_one_that_runs_twice_makes_no_room() -> None:
+    targets = [
+        a_host(H2, memory_mib=10_000),
+        a_host(H3, memory_mib=4000),
+        a_host(H4, memory_mib=4000),
+    ]
+    residents = [a_vm(9, host=H2, memory_mib=2500), a_vm(9, host=H4, memory_mib=2500)]
+    inventory = an_inventory([a_vm(1, memory_mib=8000), *residents], hosts=[a_host(H1), *targets])
+    placement = place(inventory.vms_on(H1), targets, inventory, leaving=[H1], moves_others=True)
+    assert (placement.targets, placement.makers) == ({}, {})
+
+
 def test_who_makes_room_only_after_others_have_is_named_and_not_moved() -> None:
     """vm9 would have to go to h3, from where vm8 would have to go to h4 before."""
     targets = [
