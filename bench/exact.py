@@ -73,7 +73,7 @@ def least_tension(board: Board, leaving: Sequence[int], limit_s: float = 10.0) -
 
 def least_extra(board: Board, leaving: Sequence[int], limit_s: float = 30.0) -> Exact:
     """Whether these hosts can be emptied if any VM may move, and how many others have to, as far as
-    that is proved: what was merely found within the time would flatter whoever is compared to it."""
+    that is proved: what was merely found in time would flatter whoever is compared with it."""
     from ortools.sat.python import cp_model  # noqa: PLC0415
 
     model = cp_model.CpModel()
