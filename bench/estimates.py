@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.figures import Report, Target, median
 from bench.neighbours import watched_machine
-from furlough.core.estimate import PROOF
+from furlough.core.timing import PROOF
 from furlough.errors import Bug
 from furlough.lab.blueprint import Options
 from furlough.lab.construction import construct

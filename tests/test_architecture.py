@@ -30,6 +30,34 @@ def test_every_import_contract_is_kept() -> None:
     assert "0 broken" in done.stdout
 
 
+def test_the_checker_of_plans_shares_with_what_makes_them_only_the_reading_of_files() -> None:
+    loaded = _loaded_by("furlough.planning.checking", "furlough.planning.checking_rolling")
+    assert {one for one in loaded if one.startswith("furlough.planning.")} == {
+        "furlough.planning.checking",
+        "furlough.planning.checking_rolling",
+        "furlough.planning.inventory_file",
+        "furlough.planning.inventory_rows",
+        "furlough.planning.inventory_table",
+    }
+    assert not {"numpy", "furlough.core.capacity", "furlough.core.admission"} & loaded
+
+
+def test_a_plan_from_a_file_loads_nothing_that_only_live_hosts_need() -> None:
+    loaded = _loaded_by("furlough.cli.entry", "furlough.planning.what_if")
+    assert "numpy" in loaded
+    heavy = {"furlough.core.inventory", "furlough.core.plan", "furlough.core.forecast"}
+    assert not (heavy | {"typer", "pydantic", "ortools", "asyncio"}) & loaded
+
+
+def _loaded_by(*modules: str) -> set[str]:
+    """Everything that a fresh interpreter has loaded after these."""
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
 def test_every_function_fits_on_a_screen() -> None:
     long = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"

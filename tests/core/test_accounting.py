@@ -38,6 +38,21 @@ def test_every_vm_of_the_operation_is_in_the_account_once() -> None:
     ]
 
 
+def test_who_made_room_in_vain_is_told_how_it_comes_back_to_where_it_was() -> None:
+    """It was on h2, and the maintenance of h1 did not come about."""
+    made = replace(planned(1, targets=[H3]), source=H2)
+    operation = an_operation(
+        a_step(made, StepState.SUCCEEDED, outcome=Outcome.MOVED),
+        a_step(planned(2), StepState.SKIPPED, outcome=Outcome.STAYED),
+        state=OperationState.FAILED,
+    )
+    roster = [replace(one, host=H2) if one.vm == vm_id(1) else one for one in operation.roster]
+    operation = replace(operation, roster=tuple(roster))
+    entry, _ = account(operation, an_inventory([a_vm(1, host=H3), a_vm(2)]))
+    assert f"furlough vm migrate {vm_id(1)} --to h2" in entry.remedy
+    assert "made room" in entry.remedy
+
+
 def test_a_vm_is_shown_where_it_is_now_and_not_where_it_was_left() -> None:
     operation = an_operation(a_step(planned(1), StepState.SUCCEEDED, outcome=Outcome.MOVED))
     (entry,) = account(operation, an_inventory([a_vm(1, host=H3, power=Power.PAUSED)]))

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from furlough.core.estimate import (
-    Range,
     estimate_live,
     estimate_move,
     estimate_save,
@@ -19,6 +18,7 @@ from furlough.core.estimate import (
 )
 from furlough.core.inventory import Vm
 from furlough.core.link_speed import LinkSpeed
+from furlough.core.timing import Range
 from tests.core.builders import H2, NOW, a_host, a_vm, an_inventory, repeatable
 
 RATE = 1000.0

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.estimate import PROOF, Range
 from furlough.core.ids import HostName
 from furlough.core.operation import Operation, Step
 from furlough.core.outlook import Copied, Outlook, outlook
 from furlough.core.plan import Method
 from furlough.core.states import OperationState, StepState
+from furlough.core.timing import PROOF, Range
 from tests.core.builders import (
     H1,
     H2,

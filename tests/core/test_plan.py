@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from furlough.core.estimate import Range
+from furlough.core.load_after import LoadAfter
 from furlough.core.plan import (
     Handover,
-    LoadAfter,
     Method,
     OperationKind,
     Plan,
@@ -18,6 +17,7 @@ from furlough.core.plan import (
     WhyStays,
     numbered,
 )
+from furlough.core.timing import Range
 from tests.core.builders import H1, H2, H3, a_plan, planned, vm_id
 
 STEP = planned(2, targets=[H2, H3])

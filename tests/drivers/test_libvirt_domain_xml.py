@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.enrolment import DatastoreKind, EnrolledDatastore
 from furlough.core.ids import ClusterName, VmId
-from furlough.core.inventory import HOST_PASSTHROUGH, Agent, Disk, DiskKind, Nic
+from furlough.core.inventory import Agent, Disk, DiskKind, Nic
 from furlough.drivers.libvirt.domain_xml import Definition, parse_definition
 from furlough.errors import Invalid
 

@@ -16,7 +16,7 @@ from furlough.core.states import HostMode, Power, Reachability
 from furlough.core.vm_policy import OnMaintenance, VmPolicy
 from furlough.errors import NotFound
 from furlough.planning.board import CODE_OF, ELSEWHERE, FREE, Board
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 from furlough.planning.live_board import board_of_live
 from tests.core import builders
 from tests.core.builders import C1, C2, H1, H2, H3, OPERATION

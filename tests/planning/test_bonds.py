@@ -11,7 +11,7 @@ from furlough.core.inventory import Inventory, Vm
 from furlough.core.states import Power
 from furlough.core.vm_policy import VmPolicy
 from furlough.planning.bonds import Bonds, bonds_of
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 from furlough.planning.placement import Placement, place
 from tests.core.builders import (
     C1,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from furlough.core.capacity import NOTHING, load_of
-from furlough.core.inventory import HOST_PASSTHROUGH, Inventory, Vm
+from furlough.core.cpu_model import HOST_PASSTHROUGH
+from furlough.core.inventory import Inventory, Vm
 from furlough.core.plan import Before, Method, OperationKind, PlannedStep
 from furlough.core.policy import EnterOptions, Scope
 from furlough.core.states import HostMode, Power

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.encryption import MigrationTls, TlsMeans
-from furlough.core.inventory import HOST_PASSTHROUGH, Disk, DiskKind, Host, Vm
+from furlough.core.inventory import Disk, DiskKind, Host, Vm
 from furlough.core.probe import Reach
 from furlough.core.states import HostMode, Power
-from furlough.planning.compatibility import Cause, Obstacle, obstacles, obstacles_at_home
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import Obstacle, obstacles, obstacles_at_home
 from tests.core.builders import (
     H1,
     H2,

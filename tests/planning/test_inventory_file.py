@@ -114,6 +114,20 @@ def test_null_stands_for_what_nobody_measured_or_needs() -> None:
     assert vms.cpu_model == [None]
 
 
+def test_a_uuid_with_dashes_at_other_places_is_told_as_everybody_writes_it() -> None:
+    odd = "00000000000-4000-8000-0000-000000001"
+    assert len(odd) == len(vm_id(2))
+    found = _read(_document(vms=[_vm(1), _vm(2, uuid=odd)]))
+    assert found.vms.uuid == [vm_id(1), "00000000-0004-0008-0000-000000000001"]
+
+
+@pytest.mark.parametrize("last", ["g", "\u00e9", "-"])
+def test_a_uuid_with_anything_but_its_digits_is_none(last: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        _read(_document(vms=[_vm(1), _vm(2, uuid=vm_id(2)[:-1] + last)]))
+    assert caught.value.facts["path"] == "vms[1].uuid"
+
+
 def test_a_uuid_may_be_spelled_in_any_usual_way_and_an_instant_in_any_zone() -> None:
     spelled = "{" + vm_id(1).replace("-", "").upper() + "}"
     document = _read(_document(vms=[_vm(1, uuid=spelled)], taken_at="2026-11-22T12:00:00+02:00"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from furlough.core.capacity import NOTHING, limit_of, load_of
+from furlough.core.findings import Finding
 from furlough.core.ids import HostName
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.link_speed import LinkSpeed
@@ -21,7 +23,7 @@ from furlough.planning.inventory_export import write
 from furlough.planning.inventory_file import read
 from furlough.planning.planner import plan_enter
 from furlough.prechecks.assessing import assess
-from tests.core.builders import a_cluster, a_host, a_vm, an_inventory
+from tests.core.builders import H1, a_cluster, a_host, a_vm, an_inventory
 
 SEEDS = 120
 
@@ -121,7 +123,57 @@ def test_a_live_plan_breaks_no_limit_no_rule_and_no_reserve_at_any_instant(seed:
     order = random.choice([Order.SCHEDULE, Order.MEMORY])
     plan = plan_enter(inventory, leaving, assessment, order)
     assert _broken(inventory, plan, assessment) == []
-    assert {step.source for step in plan.migrations} <= set(leaving), "only who has to leave moves"
+    others = {step.vm for step in plan.migrations if step.source not in leaving}
+    assert others == set(assessment.placement.makers), "only who has to leave or makes room moves"
+    told = [one.subject for one in _findings(assessment) if one.code == "vm.makes_room"]
+    assert len(told) >= len(others), "and whoever makes room is told"
+    assert all(any(f"({vm})" in subject for subject in told) for vm in others)
+
+
+def _crumbled_cluster(random: Random) -> Inventory:
+    """One or two large VMs on h1; each other host has small ones, and less room than those take."""
+    large_mib, small_mib = 6144, 1024
+    hosts = [a_host(HostName(f"h{n}"), memory_mib=16_384) for n in range(1, random.randint(5, 8))]
+    limits = Limits(per_source=random.randint(1, 3), per_target=random.randint(1, 3), per_cluster=4)
+    cluster = a_cluster()
+    cluster = replace(cluster, policy=replace(cluster.policy, limits=limits))
+    vms = [a_vm(n, memory_mib=large_mib) for n in range(1, random.randint(2, 3))]
+    for host in hosts[1:]:
+        room_mib = limit_of(host, cluster.policy).memory_mib - random.randint(3000, large_mib - 1)
+        vms += [
+            a_vm(
+                len(vms) + 1 + n,
+                host=host.name,
+                memory_mib=small_mib,
+                policy=VmPolicy(anti_affinity_group=random.choice(["", "", "", f"g{n}"])),
+            )
+            for n in range(room_mib // small_mib + 1)
+        ]
+    return an_inventory(vms, hosts=hosts, clusters=[cluster])
+
+
+def test_in_crumbled_clusters_others_make_room_and_nothing_is_broken() -> None:
+    made, seeds = 0, 60
+    for seed in range(seeds):
+        inventory = _crumbled_cluster(Random(f"crumbled/{seed}"))
+        assessment = assess(inventory, [H1], EnterOptions())
+        plan = plan_enter(inventory, [H1], assessment, Order.SCHEDULE)
+        assert _broken(inventory, plan, assessment) == [], seed
+        assert _is_in_order(plan)
+        made += bool(assessment.placement.makers)
+    assert made > seeds / 2
+
+
+def _is_in_order(plan: Plan) -> bool:
+    """Whether nobody starts for a place before it is free."""
+    ends = {step.number: step.start_s + step.duration_s for step in plan.migrations}
+    return all(
+        step.start_s >= round(ends[one] - 0.01, 2) for step in plan.migrations for one in step.after
+    )
+
+
+def _findings(assessment: Assessment) -> Iterator[Finding]:
+    return (one for report in assessment.reports for one in report.findings)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

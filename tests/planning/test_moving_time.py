@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.estimate import Range
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.link_speed import LinkSpeed
 from furlough.core.plan import Handover
+from furlough.core.timing import Range
 from furlough.planning.handover import HELD_S
 from furlough.planning.moving_time import MovingTime, moving_time
 from tests.core.builders import H1, H2, H3, H4, NOW, a_host, a_vm, an_inventory, planned, repeatable

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from furlough.core.affinity import Rule, RuleKind
 from furlough.core.inventory import Vm
 from furlough.planning.board import Board
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 from furlough.planning.live_board import board_of_live
 from furlough.planning.packing import Effort, Packing, evacuate, reseated
 from tests.core import builders

@@ -18,7 +18,8 @@ from furlough.core.policy import Reserve
 from furlough.core.retry import MOST_ATTEMPTS
 from furlough.core.states import HostMode, Power
 from furlough.core.vm_policy import VmPolicy
-from furlough.planning.compatibility import Cause, obstacles
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import obstacles
 from furlough.planning.live_packing import MOST_TARGETS
 from furlough.planning.placement import Placement, place
 from tests.core.builders import (
@@ -181,6 +182,46 @@ def test_nobody_whose_host_stays_is_moved_and_those_who_could_make_room_are_name
     assert placement.targets == {}
     assert placement.helpers == {vm_id(9): H3}
     assert placement.helped == {vm_id(1)}
+
+
+def test_who_makes_room_moves_where_that_is_asked_for() -> None:
+    targets = [a_host(H2, memory_mib=10_000), a_host(H3, memory_mib=4000)]
+    residents = [a_vm(9, host=H2, memory_mib=2500)]
+    inventory = an_inventory([a_vm(1, memory_mib=8000), *residents], hosts=[a_host(H1), *targets])
+    placement = place(inventory.vms_on(H1), targets, inventory, leaving=[H1], moves_others=True)
+    assert placement.targets == {vm_id(1): (H2,)}
+    assert placement.makers == {vm_id(9): (H3,)}
+    assert (placement.helpers, placement.helped, placement.refusals) == ({}, frozenset(), {})
+
+
+def test_one_that_runs_twice_makes_no_room() -> None:
+    targets = [
+        a_host(H2, memory_mib=10_000),
+        a_host(H3, memory_mib=4000),
+        a_host(H4, memory_mib=4000),
+    ]
+    residents = [a_vm(9, host=H2, memory_mib=2500), a_vm(9, host=H4, memory_mib=2500)]
+    inventory = an_inventory([a_vm(1, memory_mib=8000), *residents], hosts=[a_host(H1), *targets])
+    placement = place(inventory.vms_on(H1), targets, inventory, leaving=[H1], moves_others=True)
+    assert (placement.targets, placement.makers) == ({}, {})
+
+
+def test_who_makes_room_only_after_others_have_is_named_and_not_moved() -> None:
+    """vm9 would have to go to h3, from where vm8 would have to go to h4 before."""
+    targets = [
+        a_host(H2, memory_mib=10_000),
+        a_host(H3, memory_mib=6000, networks=["lan", "dmz"]),
+        a_host(H4, memory_mib=4000, networks=["lan"]),
+    ]
+    residents = [
+        a_vm(9, host=H2, memory_mib=4000, networks=["dmz"]),
+        a_vm(8, host=H3, memory_mib=2500),
+    ]
+    hosts = [a_host(H1), replace(targets[0], networks=frozenset({"lan", "dmz"})), *targets[1:]]
+    inventory = an_inventory([a_vm(1, memory_mib=8000), *residents], hosts=hosts)
+    placement = place(inventory.vms_on(H1), hosts[1:], inventory, leaving=[H1], moves_others=True)
+    assert (placement.targets, placement.makers) == ({}, {})
+    assert placement.helpers == {vm_id(9): H3, vm_id(8): H4}
 
 
 def test_who_could_make_room_is_no_advice_for_those_whom_it_does_not_help() -> None:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furlough.core.estimate import FINISH_S, PROOF, SET_UP_S, SHUT_DOWN_S, link_mib_s
+from furlough.core.estimate import link_mib_s
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory, Proof, Vm
 from furlough.core.plan import Handover, Method, OperationKind, Plan
 from furlough.core.policy import EnterOptions, Order
 from furlough.core.states import HostMode, Power
+from furlough.core.timing import FINISH_S, PROOF, SET_UP_S, SHUT_DOWN_S
 from furlough.core.vm_policy import IfIgnored, VmPolicy
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.dispositions import Choice, disposition

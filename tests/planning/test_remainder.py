@@ -88,6 +88,17 @@ def test_a_move_is_impossible_once_none_of_its_targets_takes_the_vm(target: Host
     assert why in found[1]
 
 
+@pytest.mark.parametrize(("state", "steps"), [(StepState.STARTED, []), (StepState.SUCCEEDED, [2])])
+def test_a_move_for_which_room_is_being_made_is_not_judged_before_that_is_over(
+    state: StepState, steps: list[int]
+) -> None:
+    """vm2 of h2 makes room there for vm1."""
+    maker = replace(a_step(replace(planned(1, targets=[H3]), vm=vm_id(2), source=H2)), state=state)
+    mover = a_step(replace(planned(2, targets=[H2]), vm=vm_id(1), after=(1,)))
+    full = facts([a_vm(1), a_vm(2, host=H2)], h2=a_host(H2, memory_mib=1024))
+    assert list(impossible(moving(maker, mover), full, ())) == steps
+
+
 def test_a_target_that_a_person_keeps_empty_takes_nobody() -> None:
     kept = replace(a_host(H2), kept_empty_by="ann")
     assert impossible(moving(), facts(h2=kept), ()) == {1: "h2: it is kept empty by ann"}

@@ -15,7 +15,7 @@ from furlough.planning.checking import Move, violations
 from furlough.planning.checking import Terms as CheckTerms
 from furlough.planning.inventory_file import parse
 from furlough.planning.link_model import Job
-from furlough.planning.scheduling import Schedule, Sites, Terms, TimedMove, schedule
+from furlough.planning.scheduling import Run, Schedule, Sites, Terms, TimedMove, schedule
 from tests.core.builders import repeatable, vm_id
 
 GIB = 1024
@@ -69,6 +69,32 @@ def test_a_cluster_that_is_full_waits_and_holds_up_no_other() -> None:
     found = schedule(jobs, sites, Terms(limits=Limits(per_cluster=1)))
     assert _move_of(found, 3).start_s == 0.0
     assert sorted(_move_of(found, vm).start_s for vm in (1, 2)) == [0.0, 5.0]
+
+
+@repeatable
+@given(
+    moves=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4), st.integers(1, 40)), max_size=24)
+)
+def test_what_is_remembered_of_urgencies_is_what_would_be_found_now(
+    moves: list[tuple[int, int, int]],
+) -> None:
+    """At every event of any schedule, the hosts come in the order that their own links and the
+    links of their next targets give them, remembered or not."""
+    jobs = [_job(vm, (at + by) % 5, at, gib=gib) for vm, (at, by, gib) in enumerate(moves)]
+    sites = _sites(*([60] * 5))
+
+    def made(*, forgets: bool) -> tuple[list[TimedMove], list[Job]]:
+        run = Run(sites, Terms(limits=Limits(), may_park=lambda _vm, _host: True))
+        run.add(jobs)
+        run.begin_all()
+        while run.is_under_way:
+            run.pass_time()
+            if forgets:
+                run._urgencies.clear()
+            run.begin_all()
+        return run.moves, run.waiting_jobs()
+
+    assert made(forgets=False) == made(forgets=True)
 
 
 def test_nothing_to_move_takes_no_time() -> None:

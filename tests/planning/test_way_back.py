@@ -44,3 +44,19 @@ def test_who_leaves_comes_back_from_where_the_plan_takes_it_and_who_is_stopped_s
     assert (back.hosts, back.unplaced) == ((H1,), ())
     assert back.eta.high > 0
     assert [vm.host for vm in inventory.vms] == [H1] * 5 + [H2], "the facts are as they were"
+
+
+def test_who_makes_room_on_a_host_that_stays_does_not_come_back() -> None:
+    hosts = [a_host(H1), a_host(H2, memory_mib=10_000), a_host(H3, memory_mib=4000)]
+    vms = [a_vm(1, memory_mib=8000), a_vm(2, host=H2, memory_mib=2500)]
+    inventory = an_inventory(vms, hosts=hosts)
+    there = plan_enter(inventory, [H1], assess(inventory, [H1], EnterOptions(), ()))
+    assert [(step.vm, step.host, step.source, step.targets) for step in there.migrations] == [
+        (vm_id(2), H1, H2, (H3,)),
+        (vm_id(1), H1, H1, (H2,)),
+    ]
+    first, second = there.migrations
+    assert (first.after, second.after) == ((), (first.number,))
+    assert second.start_s >= first.start_s + first.duration_s - 0.01
+    back = way_back(inventory, there)
+    assert [(step.vm, step.targets) for step in back.migrations] == [(vm_id(1), (H1,))]

@@ -11,7 +11,8 @@ from furlough.core.ids import HostName
 from furlough.core.plan import OperationKind
 from furlough.core.states import HostMode, Power
 from furlough.errors import Refused
-from furlough.planning.compatibility import Cause, Obstacle
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import Obstacle
 from furlough.planning.placement import Placement
 from furlough.planning.planner import plan_power
 from furlough.prechecks.requests import (

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from furlough.core.capacity import Reservation
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.findings import Finding, Verdict
 from furlough.core.ids import HostName, OperationId
-from furlough.core.inventory import HOST_PASSTHROUGH, Host, Inventory, Proof, Vm
+from furlough.core.inventory import Host, Inventory, Proof, Vm
 from furlough.core.plan import Method
 from furlough.core.policy import EnterOptions
 from furlough.core.states import HostMode, Power

@@ -11,7 +11,7 @@ from furlough.core.affinity import Rule, RuleKind
 from furlough.core.findings import Finding, Severity
 from furlough.core.inventory import Agent, Datastore, Inventory, Nic, Proof, Vm
 from furlough.core.plan import Method
-from furlough.core.policy import EnterOptions, Scope
+from furlough.core.policy import EnterOptions, OnFailure, Scope
 from furlough.core.states import Power
 from furlough.core.vm_policy import IfIgnored, OnMaintenance, VmPolicy
 from furlough.planning.assessment import Assessment, Report
@@ -20,6 +20,7 @@ from tests.core.builders import (
     H1,
     H2,
     H3,
+    H4,
     STORE,
     a_cluster,
     a_datastore,
@@ -359,6 +360,9 @@ def test_a_group_on_several_hosts_that_leave_together_comes_together() -> None:
 # --- others who could make room ----------------------------------------------------------------
 
 
+_WAITING = EnterOptions(on_failure=OnFailure.WAIT)
+
+
 def _crowded(free_on_h3_mib: int) -> Inventory:
     """A VM of 8 GiB has to leave h1; h2 would have room for it without its own, small one."""
     hosts = [
@@ -370,10 +374,38 @@ def _crowded(free_on_h3_mib: int) -> Inventory:
     return an_inventory(vms, hosts=hosts, clusters=[a_cluster(memory_ceiling=1.0)])
 
 
-def test_who_could_make_room_is_named_and_not_moved() -> None:
-    (found,) = _found(_crowded(4000), "vm.no_room")
+def test_who_makes_room_is_told_with_those_for_whom() -> None:
+    (found,) = _found(_crowded(4000), "vm.makes_room")
+    assert found.severity is Severity.WARNING
+    assert vm_id(2) in found.subject
+    assert "from h2 to h3, and stays there, to make room for vm1" in found.message
+    (one,) = _report(_crowded(4000)).dispositions
+    assert (one.method, one.target) == (Method.LIVE, H2)
+
+
+def test_who_makes_room_is_told_of_the_host_for_which_it_does() -> None:
+    crowded = _crowded(4000)
+    inventory = replace(crowded, hosts=[*crowded.hosts, a_host(H4)])
+    reports = assess(inventory, [H1, H4], EnterOptions()).reports
+    told = [[one.code for one in report.findings] for report in reports]
+    assert ["vm.makes_room" in codes for codes in told] == [True, False]
+
+
+def test_a_vm_that_goes_cold_is_not_sent_where_one_that_makes_room_goes() -> None:
+    crowded = _crowded(4000)
+    cold = replace(
+        a_vm(3, memory_mib=2000, policy=VmPolicy(on_maintenance=OnMaintenance.COLD)),
+        hindrances=("a transient disk",),
+    )
+    found = assess(replace(crowded, vms=[*crowded.vms, cold]), [H1], EnterOptions())
+    assert found.placement.makers == {vm_id(2): (H3,)}
+    assert vm_id(3) not in found.placement.targets
+
+
+def test_an_operation_that_waits_for_failed_vms_names_who_could_make_room() -> None:
+    (found,) = _found(_crowded(4000), "vm.no_room", _WAITING)
     assert f"furlough vm migrate {vm_id(2)} --to h3 ({a_vm(2).name})" in found.remedy
-    assert found.severity is Severity.BLOCKER
+    assert found.severity is Severity.WARNING
 
 
 def test_nobody_is_named_where_nobody_could_make_room() -> None:
@@ -387,6 +419,6 @@ def test_many_who_would_have_to_move_are_no_advice() -> None:
     inventory = an_inventory(
         [a_vm(1, memory_mib=8000), *small], hosts=hosts, clusters=[a_cluster(memory_ceiling=1.0)]
     )
-    assert len(assess(inventory, [H1], EnterOptions()).placement.helpers) == len(small)
-    (found,) = _found(inventory, "vm.no_room")
+    assert len(assess(inventory, [H1], _WAITING).placement.helpers) == len(small)
+    (found,) = _found(inventory, "vm.no_room", _WAITING)
     assert "make room" not in found.remedy

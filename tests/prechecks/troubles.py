@@ -98,6 +98,13 @@ def _busy_mate() -> Inventory:
     return leaving(grouped(1), replace(grouped(2), host=H2, busy_with="an outgoing migration"))
 
 
+def _room_to_be_made() -> Inventory:
+    """Of 8 GiB that leave h1; h2 would have room for them without its own, small VM."""
+    hosts = [a_host(H1), a_host(H2, memory_mib=10_000), a_host(H3, memory_mib=4000)]
+    vms = [a_vm(1, memory_mib=8000), a_vm(2, host=H2, memory_mib=2500)]
+    return an_inventory(vms, hosts=hosts, clusters=[a_cluster(memory_ceiling=1.0)])
+
+
 def _soft_rule_that_gives() -> Inventory:
     """Rather apart from one that runs on the only other host."""
     vms = [a_vm(1), a_vm(9, host=H2)]
@@ -200,6 +207,7 @@ TROUBLES: Mapping[str, Trouble] = {
             *[a_vm(n, name="db", host=h) for n, h in ((1, H1), (2, H2), (3, H3))]
         ),
         "vm.rule": _rule_against_all(),
+        "vm.makes_room": _room_to_be_made(),
         "vm.rule_gave": _soft_rule_that_gives(),
         "vm.policy": leaving(replace(a_vm(1), policy_troubles=("ha cannot be 'maybe'.",))),
         "vm.leave": leaving(wishing(OnMaintenance.LEAVE)),

@@ -11,11 +11,11 @@ from random import Random
 
 import structlog
 
-from furlough.core.estimate import PROOF, Range
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method
 from furlough.core.policy import ClusterPolicy, EnterOptions, ExitOptions, Limits
 from furlough.core.states import OperationState
+from furlough.core.timing import PROOF, Range
 from furlough.scenario.stage import REQUEST, Setting, Stage, host_name, open_stage
 from furlough.sim.clock import run_virtually
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.ids import HostName, OperationId, VmId
-from furlough.core.inventory import HOST_PASSTHROUGH
 from furlough.core.looks import Job, Presence
 from furlough.core.plan import Handover
 from furlough.errors import Refused, Unreachable

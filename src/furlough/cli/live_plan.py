@@ -16,10 +16,11 @@ from furlough.cli import output, reports
 from furlough.cli.daemon_access import connect
 from furlough.cli.planning import moves_of, print_violations
 from furlough.client import Client
-from furlough.core.estimate import Range
-from furlough.core.plan import LoadAfter, Method
+from furlough.core.load_after import LoadAfter
+from furlough.core.plan import Method
 from furlough.core.policy import Limits
 from furlough.core.states import Power
+from furlough.core.timing import Range
 from furlough.planning.board import board_of_file
 from furlough.planning.checking import Terms, violations
 from furlough.planning.inventory_file import Document, read

@@ -117,6 +117,15 @@ def print_json(shape: BaseModel | Sequence[BaseModel]) -> None:
     print_text(json.dumps(found, indent=2))
 
 
+def print_indented(content: object) -> None:
+    """Plain JSON, which may be long, one column further in at each level. Of texts that no file
+    can hold (halves of characters) it must be free."""
+    import msgspec
+
+    text = json.dumps(content)  # in ASCII, which the other library would not keep to
+    print_text(msgspec.json.format(text, indent=1))
+
+
 def print_text(text: str) -> None:
     """Lines for programs, in ASCII: what every terminal can show and no name can abuse."""
     print(text, flush=True)  # noqa: T201

@@ -103,7 +103,7 @@ def plan_offline(request: Request) -> int:
         output.warn(f"Written to {request.html}.")
     if request.json:
         checked = {} if broken is None else {"violations": broken}
-        output.print_text(json.dumps({**plan.content(), **checked}, indent=1))
+        output.print_indented({**plan.content(), **checked})
     else:
         _print_plan(plan)
         print_violations(broken, keeps_reserve=not plan.gaps)

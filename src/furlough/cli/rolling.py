@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +48,7 @@ def plan_rolling(request: RollingRequest) -> int:
     broken = violations_of(document, found) if request.verify else None
     if request.json:
         checked = {} if broken is None else {"violations": broken}
-        output.print_text(json.dumps({**found.content(), **checked}, indent=1))
+        output.print_indented({**found.content(), **checked})
     else:
         _print_turns(found)
         keeps = all(wave.keeps_reserve for wave in found.waves) and not found.unprotected

@@ -109,7 +109,8 @@ def _remedy(operation: Operation, entry: RosterEntry, steps: list[Step], now: Vm
     if last.failure is not None and last.failure.remedy:
         return last.failure.remedy
     if last.outcome is Outcome.MOVED and _is_in_vain(operation):
-        return _AWAY.format(home=entry.host)
+        made_room = last.planned.source != last.planned.host
+        return (_MADE_ROOM if made_room else _AWAY).format(vm=entry.vm, home=entry.host)
     if last.outcome is Outcome.STOPPED and not _is_in_vain(operation):
         return ""
     return _REMEDIES.get(last.outcome, "").format(name=entry.name, vm=entry.vm, host=entry.host)
@@ -138,6 +139,10 @@ _LEFT = (
 _AWAY = (
     "Moved for a maintenance that did not come about, it stays where it is. Enter {home} again, or "
     "take it home: furlough host uncordon {home}, then furlough vm migrate VM --to {home}."
+)
+_MADE_ROOM = (
+    "It made room for a maintenance that did not come about, and stays where it is. To take it "
+    "back: furlough vm migrate {vm} --to {home}."
 )
 _REMEDIES = {
     Outcome.STAYED: "It runs where it was. Remove the cause, then try again, or move it alone: "

@@ -90,8 +90,10 @@ def _is_to_be_put_back(operation: Operation, modes: Mapping[HostName, HostMode])
 
 
 def has_left(step: Step) -> bool:
-    """Whether a step of an entering has taken its VM off the host."""
-    return step.outcome in _GONE and not is_closing(step)
+    """Whether a step of an entering has taken its VM off the host that is emptied. Who made room on
+    another one stays where it went."""
+    is_from_there = step.planned.source == step.planned.host
+    return step.outcome in _GONE and is_from_there and not is_closing(step)
 
 
 def is_closing(step: Step) -> bool:

@@ -1,7 +1,7 @@
 """How long one live migration should take, alone on its link, and what else takes time.
 
-How migrations go together is in `forecast`; what becomes of a plan's moves in `moving_time`.
-Constants are those of measured libvirt and QEMU (docs/explanation/estimates.md).
+How migrations go together is in `forecast`; what becomes of a plan's moves in `moving_time`; what
+takes the same everywhere in `timing`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ from furlough.core.forecast import Course, Move, forecast
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.link_speed import LinkSpeed
+from furlough.core.timing import (
+    FINISH_S,
+    LINK_EFFICIENCY,
+    SAVE_MIB_S,
+    SET_UP_S,
+    START_CPUS_S,
+    Range,
+)
 
-SET_UP_S = 0.6
-FINISH_S = 0.4
-# Of the finish, what passes before the guest runs again.
-START_CPUS_S = 0.1
-LINK_EFFICIENCY = 0.94
-# Guesses, not measurements: a guest that obeys, a start up to the running process, a local disk.
-SHUT_DOWN_S = 20.0
-START_S = 5.0
-SAVE_MIB_S = 200.0
-# A definition, with firmware variables and the like: some calls, each short.
-REDEFINE_S = 3.0
 _MIB_PER_MBIT = 1e6 / 8 / 2**20
 _LEAST_MIB_S = 0.1
 
@@ -36,23 +33,6 @@ class Estimate:
     duration_s: float
     downtime_ms: int
     sent_mib: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """An estimate that admits what it does not know, in seconds."""
-
-    low: float
-    high: float
-
-    def __add__(self, other: Range) -> Range:
-        """One after the other."""
-        return Range(low=round(self.low + other.low, 1), high=round(self.high + other.high, 1))
-
-
-NO_TIME = Range(low=0.0, high=0.0)
-# Two looks at an empty host, with a pause of two seconds between.
-PROOF = Range(low=2.0, high=3.0)
 
 
 def link_mib_s(host: Host) -> float:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from furlough.core.bandwidth import STREAM_MIB_S, TRICKLE_MIB_S
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.policy import Limits
+from furlough.core.timing import DOWNTIME_LIMIT_S
 
-DOWNTIME_LIMIT_S = 0.3
 MOST_ROUNDS = 100
 # A little over a half, so that a half is none.
 _TOO_MUCH = 0.5 + 1e-9

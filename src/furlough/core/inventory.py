@@ -25,8 +25,6 @@ from furlough.core.states import Guard, HostMode, Power, Reachability
 from furlough.core.vm_policy import DEFAULT, VmPolicy, Words
 from furlough.errors import NotFound
 
-HOST_PASSTHROUGH = "host-passthrough"
-
 
 class Proof(StrEnum):
     """How we know a thing about a datastore."""

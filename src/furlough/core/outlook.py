@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from furlough.core.estimate import NO_TIME, PROOF, Range, side_by_side
+from furlough.core.estimate import side_by_side
 from furlough.core.ids import HostName
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method, PlannedStep
 from furlough.core.states import OperationState, StepState
+from furlough.core.timing import NO_TIME, PROOF, Range
 
 _MIB = 2**20
 # From this share of the memory on, the pace that was seen says more than the plan.

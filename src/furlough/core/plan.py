@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from furlough.core.capacity import NOTHING, Load
-from furlough.core.estimate import NO_TIME, Range
 from furlough.core.ids import HostName, VmId
+from furlough.core.load_after import LoadAfter
 from furlough.core.states import Power
+from furlough.core.timing import NO_TIME, Range
 
 
 class OperationKind(StrEnum):
@@ -133,14 +134,6 @@ class Unplaced:
     def words(self) -> str:
         """Every reason, in a sentence."""
         return "; ".join(dict.fromkeys(one for found in self.reasons.values() for one in found))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadAfter:
-    """Memory load of the hosts that stay: the fullest one, and the standard deviation (0-1)."""
-
-    max: float
-    sd: float
 
 
 NO_LOAD = LoadAfter(max=0.0, sd=0.0)

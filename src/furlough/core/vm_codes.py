@@ -247,6 +247,12 @@ POLICY_CODES: Mapping[str, Kind] = {
         meaning="The VM belongs to an affinity group with several running members.",
         remedy="Nothing to do: those on one host move together.",
     ),
+    "vm.makes_room": Kind(
+        severity=_WARNING,
+        meaning="The VM is on a host that stays, and moves to another one so that a VM that has to "
+        "leave fits where it was. It is not brought back.",
+        remedy="Nothing to do; to forbid it, have it weigh as a blocker: --strict vm.makes_room.",
+    ),
     "vm.rule_gave": Kind(
         severity=_INFO,
         meaning="A soft rule about the VM cannot be held on any target that has room, or only at "

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from furlough.core.bandwidth import TRICKLE_MIB_S
-from furlough.core.estimate import FINISH_S, SET_UP_S, rate_mib_s
-from furlough.core.forecast import DOWNTIME_LIMIT_S
+from furlough.core.estimate import rate_mib_s
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory
 from furlough.core.link_speed import LinkSpeed, Passage, shown_by
+from furlough.core.timing import DOWNTIME_LIMIT_S, FINISH_S, SET_UP_S
 from furlough.errors import FurloughError
 from furlough.ports import Clock, MigrationReport, Store
 

@@ -12,23 +12,26 @@ and only when somebody asks: a thousand hosts and twenty thousand VMs need a han
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from furlough.core.affinity import RuleKind
-from furlough.core.estimate import LINK_EFFICIENCY
-from furlough.core.inventory import HOST_PASSTHROUGH
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.policy import Reserve
 from furlough.core.states import HostMode, Power
+from furlough.core.timing import LINK_EFFICIENCY
 from furlough.core.vm_policy import OnMaintenance
 from furlough.errors import NotFound
-from furlough.planning.compatibility import Cause
-from furlough.planning.inventory_file import Document, HostRow, VmColumns
+from furlough.planning.causes import Cause
+from furlough.planning.inventory_file import DiskRow, Document, HostRow, VmColumns
+from furlough.planning.inventory_table import Remembered
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -203,11 +206,12 @@ def _hosts_of_file(document: Document, cluster_at: Mapping[str, int]) -> Hosts:
 
 
 def _vms_of_file(vms: VmColumns, at: Sequence[int], classes: IntArray) -> Vms:
+    off = Power.SHUT_OFF.value
     return Vms(
         uuids=vms.uuid,
         names=vms.name,
         hosts=ints(at),
-        is_on=np.array([power != Power.SHUT_OFF for power in vms.power], dtype=np.bool_),
+        is_on=np.array([power != off for power in vms.power], dtype=np.bool_),
         may_move=np.array(
             [
                 word not in STAYING and power in _MOVING
@@ -246,11 +250,7 @@ def _kinds_of_file(
 ) -> tuple[IntArray, list[_Kind]]:
     """The kind of each VM, as a number, and all kinds."""
     vms, hosts = document.vms, document.hosts
-    datastores = {
-        disks: tuple({None if one.is_local else one.datastore: None for one in disks})
-        for disks in set(vms.disks)
-    }
-    stores = [datastores[disks] for disks in vms.disks]
+    stores = Remembered(_datastores_of)
     passthrough = [
         hosts[place].cpu_models if model == HOST_PASSTHROUGH else ()
         for place, model in zip(at, vms.cpu_model, strict=True)
@@ -262,14 +262,18 @@ def _kinds_of_file(
             vms.cpu_model,
             passthrough,
             vms.networks,
-            stores,
+            map(stores.__getitem__, vms.disks),
             vms.devices,
             vms.host_affinity,
             strict=True,
         )
     )
-    found = {kind: number for number, kind in enumerate(dict.fromkeys(needs))}
-    return ints([found[kind] for kind in needs]), [_Kind(*kind) for kind in found]
+    found: defaultdict[tuple[object, ...], int] = defaultdict(count().__next__)
+    return ints(map(found.__getitem__, needs)), [_Kind._make(kind) for kind in found]
+
+
+def _datastores_of(disks: tuple[DiskRow, ...]) -> tuple[str | None, ...]:
+    return tuple({None if one.is_local else one.datastore: None for one in disks})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from furlough.core.capacity import NOTHING, load_of
-from furlough.core.estimate import REDEFINE_S, SHUT_DOWN_S, START_S
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import HOST_PASSTHROUGH, Host, Inventory, Vm
+from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.plan import Before, Method, PlannedStep
+from furlough.core.timing import REDEFINE_S, SHUT_DOWN_S, START_S
 from furlough.core.vm_policy import IfIgnored, OnMaintenance
+from furlough.planning.causes import Cause
 from furlough.planning.compatibility import (
-    Cause,
     Obstacle,
     of_devices,
     of_disks,

@@ -8,34 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
-from furlough.core.inventory import HOST_PASSTHROUGH, Host, Inventory, Vm
+from furlough.core.cpu_model import HOST_PASSTHROUGH
+from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.states import HostMode
+from furlough.planning.causes import Cause
 from furlough.planning.wires import wire_of
 
 # What an older probe said of the network may have changed since.
 _PROBE_HOLDS = timedelta(minutes=10)
-
-
-class Cause(StrEnum):
-    """Why a host cannot take a VM."""
-
-    SILENT = "silent"
-    MODE = "mode"
-    CPU = "cpu"
-    DISK = "disk"
-    NETWORK = "network"
-    DEVICE = "device"
-    DUPLICATE = "duplicate"
-    ROOM = "room"
-    STATE = "state"
-    RULE = "rule"
-    PATH = "path"
-    MACHINE = "machine"
-    HUGE_PAGES = "huge_pages"
-    NUMA = "numa"
-    TLS = "tls"
 
 
 @dataclass(frozen=True, kw_only=True)

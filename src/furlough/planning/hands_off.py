@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from furlough.core.estimate import NO_TIME, PROOF
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep, Unplaced, numbered
 from furlough.core.policy import EnterOptions, Scope
+from furlough.core.timing import NO_TIME, PROOF
 from furlough.planning.candidates import movers
 from furlough.planning.planner import GUARD_WAVE, LAST_WAVE
 

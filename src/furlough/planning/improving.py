@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from furlough.planning.board import BoolArray, FloatArray, IntArray
-from furlough.planning.seating import NOWHERE, Seating
+from furlough.planning.seating import NOWHERE, Others, Seating
 
 # Less than this is rounding.
 _LEAST_GAIN = 1e-12
@@ -68,17 +68,17 @@ def _relocate(seating: Seating, items: Sequence[int], last: int) -> bool:
 
 
 def _swap(seating: Seating, items: Sequence[int], last: int) -> bool:
-    column = np.array(items, dtype=np.int64)
+    others = Others(seating.items, items)
     opens, at = _opens(seating, items)
     gained = False
     for place, item in enumerate(items):
         if seating.evaluations >= last:
             break
-        rises = seating.swap_rises(item, column)
-        may_come = opens[at, int(seating.seats[item])]
-        may_go = opens[at[place], seating.seats[column]]
+        rises = seating.swap_rises(item, others)
+        may_come = opens[:, int(seating.seats[item])].take(at)
+        may_go = opens[at[place]].take(seating.seats.take(others.items))
         rises[~(may_come & may_go)] = np.inf
-        gained = _swap_with_best(seating, item, column, rises) or gained
+        gained = _swap_with_best(seating, item, others.items, rises) or gained
     return gained
 
 
@@ -98,11 +98,11 @@ def _opens(seating: Seating, items: Sequence[int]) -> tuple[BoolArray, IntArray]
 
 def _swap_with_best(seating: Seating, item: int, others: IntArray, rises: FloatArray) -> bool:
     """Swap with whom it helps most, among those with whom the rules allow it."""
-    partners = np.argsort(rises, kind="stable")[:_MOST_PARTNERS]
-    return any(
-        rises[partner] < -_LEAST_GAIN and _swaps(seating, item, int(others[partner]))
-        for partner in partners.tolist()
-    )
+    helpful = np.flatnonzero(rises < -_LEAST_GAIN)
+    if not len(helpful):
+        return False
+    partners = others[helpful[np.argsort(rises[helpful], kind="stable")[:_MOST_PARTNERS]]]
+    return any(_swaps(seating, item, partner) for partner in partners.tolist())
 
 
 def _swaps(seating: Seating, one: int, other: int) -> bool:

@@ -17,7 +17,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import accumulate, chain, islice
 from typing import NamedTuple, NoReturn, cast
 
@@ -28,6 +27,7 @@ from furlough.core.vm_policy import OnMaintenance
 from furlough.errors import Invalid
 from furlough.planning.inventory_rows import DiskStruct, VmStruct, columns_of, rows_of
 from furlough.planning.inventory_table import (
+    Remembered,
     Table,
     check_keys,
     check_length,
@@ -198,8 +198,6 @@ def _check_size(text: bytes) -> None:
     """Counted before parsing: what is parsed takes many times the memory of the text."""
     if len(text) > MOST_BYTES:
         raise too_large("The inventory file", f"{MOST_BYTES // 2**20} MiB")
-    if text.count(b'"uuid"') > MOST_HOSTS + MOST_VMS:
-        raise too_large("vms", f"{MOST_VMS} entries")
     # Typed rows take little for each value: here it is enough to look at long texts.
     if len(text) > 4 * MOST_VALUES:
         _check_values(text)
@@ -207,6 +205,8 @@ def _check_size(text: bytes) -> None:
 
 def _check_values(text: bytes) -> None:
     """Values have commas between them; nested without any, the parser's own limit stops them."""
+    if text.count(b'"uuid"') > MOST_HOSTS + MOST_VMS:
+        raise too_large("vms", f"{MOST_VMS} entries")
     if text.count(b",") > MOST_VALUES:
         raise too_large("The inventory file", f"{MOST_VALUES} values")
 
@@ -316,8 +316,9 @@ def _disks(vms: Table) -> list[tuple[DiskRow, ...]]:
         table.flags("shared", True),
         strict=True,
     )
-    # The inherited constructor, since the row's own is several times slower.
-    all_disks = map(partial(tuple.__new__, DiskRow), values)
+    # Few differ, and to make one takes several times as long as to find it.
+    known: Remembered[tuple[str | None, int, bool], DiskRow] = Remembered(lambda one: DiskRow(*one))
+    all_disks = map(known.__getitem__, values)
     if len(disks) == len(column) == sum(map(bool, column)):
         return list(zip(all_disks))  # one for each, as usual
     return [tuple(islice(all_disks, len(own))) for own in column]

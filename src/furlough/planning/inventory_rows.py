@@ -9,7 +9,6 @@ and where. What both accept is the same; a test holds them to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 
 import msgspec
 
@@ -73,4 +72,6 @@ def columns_of(
     rows: Sequence[msgspec.Struct], kind: type[msgspec.Struct]
 ) -> Mapping[str, tuple[object, ...]]:
     """The rows turned over: by key, the values of all rows."""
-    return {key: tuple(map(attrgetter(key), rows)) for key in kind.__struct_fields__}
+    keys = kind.__struct_fields__
+    columns = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else ((),) * len(keys)
+    return dict(zip(keys, columns, strict=True))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import NoReturn, cast
+from typing import NoReturn, TypeVar, cast
 
 from furlough.core.ids import parse_vm_id
 from furlough.errors import Invalid
@@ -21,7 +21,7 @@ _ABSENT = object()
 _LONGEST = 255
 _SHOWN = 64
 _UUID_LENGTH = 36
-_CANONICAL_UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})*+")
+_UUID_CHARACTERS, _UUID_DASHES = b"0123456789abcdef-", (8, 13, 18, 23)
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -62,6 +62,23 @@ def _shapes(rows: list[dict[str, object]], keys: frozenset[str]) -> Collection[I
     if set(map(len, rows)) == {len(keys)} and all(map(keys.issuperset, rows)):
         return [keys]
     return set(map(tuple, rows))
+
+
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
+
+
+class Remembered(dict[_Key, _Found]):
+    """What a function says of the values of a long column in which few differ: asked for with
+    `[]`, it calls the function once for each that does."""
+
+    def __init__(self, make: Callable[[_Key], _Found]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: _Key) -> _Found:
+        found = self[key] = self._make(key)
+        return found
 
 
 class Table:
@@ -176,10 +193,7 @@ class Table:
         """UUIDs in their canonical spelling, each once."""
         uuids = self.texts(key)
         # All at once: to ask for each takes three times as long.
-        are_canonical = set(map(len, uuids)) <= {_UUID_LENGTH} and bool(
-            _CANONICAL_UUIDS.fullmatch("".join(uuids))
-        )
-        if not are_canonical:
+        if not _are_canonical(uuids):
             uuids = [self._canonical(key, at, one) for at, one in enumerate(uuids)]
         self._check_unique(key, uuids)
         return uuids
@@ -267,6 +281,20 @@ def _first(lists: Sequence[Sequence[object]], is_bad: Callable[[object], bool]) 
         for at, some in enumerate(lists)
         for where, one in enumerate(some)
         if is_bad(one)
+    )
+
+
+def _are_canonical(uuids: Sequence[str]) -> bool:
+    """Whether all of these are UUIDs as they are usually spelled: hexadecimal digits in lower case,
+    with dashes at four places and nowhere else."""
+    if set(map(len, uuids)) != {_UUID_LENGTH}:
+        return False
+    text = "".join(uuids).encode()
+    dashes = b"-" * len(uuids)
+    return (
+        not text.translate(None, _UUID_CHARACTERS)
+        and text.count(b"-") == len(_UUID_DASHES) * len(uuids)
+        and all(text[place::_UUID_LENGTH] == dashes for place in _UUID_DASHES)
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from furlough.core.affinity import RuleKind
 from furlough.planning.board import CODE_OF, FREE, Board, BoolArray, FloatArray, Group, IntArray
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 
 _ON_THEIR_WAY = -1
 
@@ -57,6 +57,11 @@ class Items:
         with the slopes of the hosts (see `seating`)."""
         first = np.stack([self.memory_mib, self.vcpus, self.sends_mib], axis=1).astype(np.float64)
         return np.concatenate([first, first * first], axis=1)
+
+    @cached_property
+    def demands_by_resource(self) -> FloatArray:
+        """The first three of them, one row each."""
+        return np.ascontiguousarray(self.demands[:, :3].T)
 
     @cached_property
     def has_pages(self) -> BoolArray:

@@ -18,8 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from furlough.core.estimate import FINISH_S, SET_UP_S
-from furlough.core.forecast import DOWNTIME_LIMIT_S
+from furlough.core.timing import DOWNTIME_LIMIT_S, FINISH_S, SET_UP_S
 
 _MOST_ROUNDS = 30
 # A round that is hardly shorter than the one before: the guest writes as fast as is copied.

@@ -36,8 +36,8 @@ from furlough.planning.board import (
     remembered,
 )
 from furlough.planning.bonds import Bond, bonds_of
+from furlough.planning.causes import Cause
 from furlough.planning.compatibility import (
-    Cause,
     Judge,
     huge_pages_of,
     obstacles,
@@ -162,7 +162,7 @@ def _live_vms(rows: _LiveRows, asked: Asked) -> Vms:
         ),
         may_move=np.array(
             [
-                mine or (vm.host not in emptied and _may_move(vm))
+                mine or (vm.host not in emptied and _may_move(vm, rows.inventory))
                 for vm, mine in zip(vms, is_asked, strict=True)
             ],
             dtype=np.bool_,
@@ -187,12 +187,14 @@ def _live_vms(rows: _LiveRows, asked: Asked) -> Vms:
     )
 
 
-def _may_move(vm: Vm) -> bool:
-    """Whether it can be moved live and may be, to make room for another one."""
+def _may_move(vm: Vm, inventory: Inventory) -> bool:
+    """Whether it can be moved live and may be, to make room for another one. One that runs twice
+    is for a person to look at."""
     stays = vm.policy.on_maintenance in (OnMaintenance.LEAVE, OnMaintenance.ASK)
     if stays or vm.busy_with or vm.is_arriving:
         return False
-    return vm.is_active and not ties_of(vm)
+    is_alone = vm.is_active and len(inventory.running_copies_of(vm.id)) == 1
+    return is_alone and not ties_of(vm)
 
 
 @dataclass(frozen=True, kw_only=True)

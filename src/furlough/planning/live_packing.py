@@ -1,7 +1,9 @@
 """Live packing: the array planner asked about live hosts, and its answer told in names.
 
-In a live plan nobody moves whose host stays: `Effort.moves_others` is off. Where somebody fits
-nowhere so, it is asked once more with it on, and who would have to make room is told.
+Nobody moves whose host stays, as long as there is another way: `Effort.moves_others` is off. Where
+somebody fits nowhere so, it is asked once more with it on. Who would have to make room then moves
+first, where the request allows that and nobody of them needs room that another of them makes; else
+they are only named.
 """
 
 from __future__ import annotations
@@ -42,17 +44,29 @@ def packed(
     seating, gaps = _seated(board, request, _STAYING)
     helpers: Mapping[VmId, HostName] = {}
     helped: set[tuple[int, ...]] = set()
+    makers: Sequence[int] = ()
     if request.leaving and _left(seating):
-        more, _ = _seated(board, request, _ASKING_OTHERS)
-        helpers = _helpers(seating, more)
-        helped = set(_left(seating)) - set(_left(more)) if helpers else set()
+        more, more_gaps = _seated(board, request, _ASKING_OTHERS)
+        makers = _makers(seating, more)
+        if request.moves_others and not _need_each_other(more, makers):
+            seating, gaps = (more, more_gaps) if makers else (seating, gaps)
+        else:
+            helpers = _helpers(more, makers)
+            helped = set(_left(seating)) - set(_left(more)) if helpers else set()
+            makers = ()
+    vacated = frozenset(seating.items.homes[list(makers)].tolist())
     packing = packing_of(seating, _movers(board, request), gaps)
     return Answer(
         targets={
             _vm_id(board, vm): targets
             for item in seating.waiting
             if seating.seats[item] != NOWHERE
-            for targets in (_ranked(seating, item),)
+            for targets in (_ranked(seating, item, vacated),)
+            for vm in seating.items.members[item]
+        },
+        makers={
+            _vm_id(board, vm): _ranked(seating, item, vacated)
+            for item in makers
             for vm in seating.items.members[item]
         },
         units=[[_vm_id(board, vm) for vm in unit] for unit in _left(seating)],
@@ -87,30 +101,46 @@ def _left(seating: Seating) -> list[tuple[int, ...]]:
     ]
 
 
-def _ranked(seating: Seating, item: int) -> tuple[HostName, ...]:
-    """The host of an item, and those with room for one more such, the best first. Who belongs to
-    others retries where they went, or not at all; nor does who has to be apart from others, whose
-    own retries nobody knows."""
+def _ranked(
+    seating: Seating, item: int, vacated: frozenset[int] = frozenset()
+) -> tuple[HostName, ...]:
+    """The host of an item, and those with room for one more such, the best first; none of those
+    where room has to be made (`vacated`). Who belongs to others retries where they went, or not at
+    all; nor does who has to be apart from others, whose own retries nobody knows."""
     names = seating.items.board.hosts.names
     first = int(seating.seats[item])
     if len(seating.items.members[item]) > 1 or item in seating.items.apart:
         return (HostName(names[first]),)
     rises = seating.rises(item)
     order = np.argsort(rises, kind="stable")[: MOST_TARGETS + 1].tolist()
-    rest = [host for host in order if host != first and rises[host] != np.inf]
+    rest = [
+        host for host in order if host != first and host not in vacated and rises[host] != np.inf
+    ]
     return tuple(HostName(names[host]) for host in (first, *rest[: MOST_TARGETS - 1]))
 
 
-def _helpers(without: Seating, more: Seating) -> Mapping[VmId, HostName]:
-    """Who has to make room for more to fit than fit now; nobody where that does not help."""
+def _makers(without: Seating, more: Seating) -> list[int]:
+    """The items that have to make room for more to fit than fit now; none where that does not
+    help."""
     if len(_left(more)) >= len(_left(without)):
-        return {}
-    board, items = more.items.board, more.items
-    moved = set(np.flatnonzero(more.seats != items.homes).tolist()) - set(more.waiting)
+        return []
+    moved = set(np.flatnonzero(more.seats != more.items.homes).tolist()) - set(more.waiting)
+    return sorted(moved)
+
+
+def _need_each_other(more: Seating, makers: Sequence[int]) -> bool:
+    """Whether one of those who make room goes where another one has to leave first."""
+    at = list(makers)
+    return not set(more.seats[at].tolist()).isdisjoint(more.items.homes[at].tolist())
+
+
+def _helpers(more: Seating, makers: Sequence[int]) -> Mapping[VmId, HostName]:
+    """Those who would have to make room, each with the host where it would go."""
+    board = more.items.board
     return {
         _vm_id(board, vm): _host(board, int(more.seats[item]))
-        for item in sorted(moved)
-        for vm in items.members[item]
+        for item in makers
+        for vm in more.items.members[item]
     }
 
 

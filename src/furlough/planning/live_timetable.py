@@ -15,11 +15,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from furlough.core.estimate import NO_TIME, Range, link_mib_s, memory_to_send, side_by_side
+from furlough.core.estimate import link_mib_s, memory_to_send, side_by_side
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory
 from furlough.core.plan import Method, PlannedStep, numbered
 from furlough.core.policy import Order
+from furlough.core.timing import NO_TIME, Range
 from furlough.planning.handover import job_of
 from furlough.planning.link_model import Job
 from furlough.planning.moving_time import moving_time, vm_of

@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 
 from furlough.core.bandwidth import stream_mib_s
 from furlough.core.estimate import (
-    FINISH_S,
-    SET_UP_S,
-    Range,
     downtime_ms,
     known_speed,
     memory_to_send,
@@ -26,6 +23,7 @@ from furlough.core.forecast import Course, Move, forecast
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.plan import Handover, PlannedStep
+from furlough.core.timing import FINISH_S, SET_UP_S, Range
 from furlough.planning.handover import HELD_S
 from furlough.planning.sending import way_of
 

@@ -30,7 +30,7 @@ from furlough.planning.board import (
     Row,
 )
 from furlough.planning.bounds import Bounds, bounds_of
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 from furlough.planning.ejecting import FEE_MIB, Ejector
 from furlough.planning.improving import improve, settle
 from furlough.planning.items import Items, items_of

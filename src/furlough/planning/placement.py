@@ -27,9 +27,10 @@ from furlough.planning.refusals import Afterwards, Against
 class Placement:
     """`targets`: per placed VM its hosts, the chosen one first, then those a retry may take.
     `refusals`: per VM that fits nowhere, the obstacles on every host that was tried. `helpers`:
-    who of the hosts that stay would have to move where for those `helped` to fit. `broken`: per
-    soft rule that had to give, the VMs concerned. `gaps`: per host that must not be
-    lost afterwards, the VMs that would find no room then."""
+    who of the hosts that stay would have to move where for those `helped` to fit. `makers`: who of
+    them does move, first, with its hosts as in `targets`. `broken`: per soft rule that had to give,
+    the VMs concerned. `gaps`: per host that must not be lost afterwards, the VMs that would find no
+    room then."""
 
     targets: Mapping[VmId, tuple[HostName, ...]]
     refusals: Mapping[VmId, Against]
@@ -37,6 +38,7 @@ class Placement:
     helped: frozenset[VmId] = frozenset()
     broken: Mapping[str, tuple[VmId, ...]] = field(default_factory=dict)
     gaps: Mapping[HostName, tuple[VmId, ...]] = field(default_factory=dict)
+    makers: Mapping[VmId, tuple[HostName, ...]] = field(default_factory=dict)
 
 
 def place(
@@ -47,10 +49,11 @@ def place(
     *,
     judge: Judge = obstacles,
     leaving: Sequence[HostName] = (),
+    moves_others: bool = False,
 ) -> Placement:
     """Place these VMs on these hosts. `judge` says what stands against a host whatever its room
     and whatever the rules; `leaving`: hosts that will be empty then, so that the others have to
-    keep the reserve."""
+    keep the reserve; `moves_others`: VMs of those may move to make room, where they could."""
     asked = [*leaving, *(vm.host for vm in vms)]
     found = Placement(targets={}, refusals={})
     for cluster in dict.fromkeys(inventory.host(name).cluster for name in asked):
@@ -59,6 +62,7 @@ def place(
             hosts=[host for host in hosts if host.cluster == cluster],
             judge=judge,
             leaving=[name for name in leaving if inventory.host(name).cluster == cluster],
+            moves_others=moves_others,
         )
         found = _joined(found, _in_cluster(request, inventory, cluster, reservations))
     return found
@@ -81,6 +85,7 @@ def _in_cluster(
         helped=answer.helped,
         broken=answer.broken,
         gaps=answer.gaps,
+        makers=answer.makers,
     )
 
 
@@ -92,6 +97,7 @@ def _joined(one: Placement, other: Placement) -> Placement:
         helped=one.helped | other.helped,
         broken={**one.broken, **other.broken},
         gaps={**one.gaps, **other.gaps},
+        makers={**one.makers, **other.makers},
     )
 
 

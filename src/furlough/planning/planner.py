@@ -14,14 +14,14 @@ from dataclasses import replace
 from statistics import pstdev
 
 from furlough.core.capacity import NOTHING, Load, limit_of, load_of
-from furlough.core.estimate import NO_TIME, PROOF, SHUT_DOWN_S, START_S, estimate_save
+from furlough.core.estimate import estimate_save
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.load_after import LoadAfter
 from furlough.core.operation import RosterEntry
 from furlough.core.plan import (
     NO_LOAD,
     Before,
-    LoadAfter,
     Method,
     OperationKind,
     Plan,
@@ -30,6 +30,7 @@ from furlough.core.plan import (
     numbered,
 )
 from furlough.core.policy import Order
+from furlough.core.timing import NO_TIME, PROOF, SHUT_DOWN_S, START_S
 from furlough.planning.assessment import Assessment
 from furlough.planning.candidates import movers
 from furlough.planning.cold import cold_move
@@ -57,6 +58,7 @@ def plan_enter(
         steps.append(PlannedStep(number=0, method=Method.RAISE_GUARD, host=host))
         steps.extend(departures(inventory, host, assessment))
         steps.append(PlannedStep(number=0, method=Method.CONFIRM_EMPTY, host=host, wave=LAST_WAVE))
+    steps = with_room_made(steps, assessment.placement, inventory)
     plan = finished_plan(OperationKind.ENTER, hosts, steps, assessment.placement, inventory, order)
     return replace(plan, unplaced=tuple(_staying(plan, assessment, inventory)))
 
@@ -74,6 +76,35 @@ def departures(inventory: Inventory, host: HostName, assessment: Assessment) -> 
         *stops_of(stopping, chosen, waves),
         *_cold_moves(going_cold, chosen, assessment, waves),
     ]
+
+
+def with_room_made(
+    steps: Sequence[PlannedStep], placement: Placement, inventory: Inventory
+) -> list[PlannedStep]:
+    """The steps with the moves of those who make room on hosts that stay. Each belongs to the first
+    host that somebody leaves for its place, and whoever moves to where it was comes after it."""
+    if not placement.makers:
+        return list(steps)
+    made = [
+        replace(_move(vm, targets, _host_that_needs(vm.host, steps), inventory), number=number)
+        for number, (which, targets) in enumerate(placement.makers.items(), 1)
+        for vm in (inventory.vm(which),)
+    ]
+    numbers: dict[HostName | None, list[int]] = {}
+    for step in made:
+        numbers.setdefault(step.source, []).append(step.number)
+    later = [
+        replace(step, number=number, after=tuple(numbers.get(step.targets[0], ())))
+        if step.method is Method.LIVE
+        else step
+        for number, step in enumerate(steps, len(made) + 1)
+    ]
+    return [*made, *later]
+
+
+def _host_that_needs(room_on: HostName, steps: Sequence[PlannedStep]) -> HostName:
+    comers = (step.host for step in steps if step.targets[:1] == (room_on,))
+    return next(comers, steps[0].host)
 
 
 def _cold_moves(

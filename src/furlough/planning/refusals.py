@@ -14,7 +14,8 @@ from furlough.core.capacity import Load, load_of
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.planning.bonds import Bonds, Seats
-from furlough.planning.compatibility import Cause, Judge, Obstacle, huge_pages_of
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import Judge, Obstacle, huge_pages_of
 
 Against = Mapping[HostName, tuple[Obstacle, ...]]
 

@@ -46,6 +46,8 @@ def impossible(
     for step in operation.steps:
         if not _is_to_depart(step) or (step.planned.host, step.planned.vm) not in present:
             continue
+        if not all(operation.step(one).is_final for one in step.planned.after):
+            continue  # Its room is not made yet.
         against = {}
         for target in step.planned.targets:
             why = closed.get(target, "it is not enrolled any more")

@@ -18,6 +18,8 @@ from furlough.planning.board import Board, BoolArray, IntArray
 from furlough.planning.items import Items
 from furlough.planning.seating import NOWHERE, Seating
 
+_SOME = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
@@ -79,12 +81,12 @@ class _Losses:
         is_bound[list(seating.items.apart)] = True
         # By host; who has to keep apart from others first, then the largest.
         self._order = np.lexsort((-seating.items.memory_mib, ~is_bound, seating.seats))
-        self._sorted = seating.seats[self._order]
+        hosts = np.arange(len(may_take) + 1)
+        self._firsts = np.searchsorted(seating.seats[self._order], hosts).tolist()
 
     def gap(self, host: int) -> Gap | None:
         """What would find no room if this host were lost; None if all would."""
-        first, last = np.searchsorted(self._sorted, (host, host + 1))
-        orphans = self._order[first:last]
+        orphans = self._order[self._firsts[host] : self._firsts[host + 1]]
         left = self._left(host, orphans[self._counts[orphans]].tolist())
         if not left:
             return None
@@ -181,11 +183,16 @@ class _Room:
 
     def surely_fits(self, items: Items, orphans: Sequence[int], usable: BoolArray) -> bool:
         """Whether these hosts have room for as many items as large as the largest."""
-        slots = np.minimum(
-            self._free_mib // max(1, int(items.memory_mib[orphans].max())),
-            self._free_vcpus // max(1, int(items.vcpus[orphans].max())),
-        )
-        return bool(slots[usable & (slots > 0)].sum() >= len(orphans))
+        most_mib = max(1, int(items.memory_mib[orphans].max()))
+        most_vcpus = max(1, int(items.vcpus[orphans].max()))
+        # In a large cluster, some of its hosts are enough as a rule.
+        for some in (slice(_SOME), slice(None)):
+            slots = np.minimum(
+                self._free_mib[some] // most_mib, self._free_vcpus[some] // most_vcpus
+            )
+            if slots[usable[some] & (slots > 0)].sum() >= len(orphans):
+                return True
+        return False
 
     def tightest(self, items: Items, item: int, allowed: BoolArray) -> int:
         """Where it leaves the smallest hole; `NOWHERE` if none of these hosts has room."""

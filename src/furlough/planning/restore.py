@@ -18,8 +18,9 @@ from furlough.core.plan import Method, OperationKind, Plan, PlannedStep, Unplace
 from furlough.core.policy import ExitOptions
 from furlough.core.states import HostMode
 from furlough.planning.bonds import bonds_of
+from furlough.planning.causes import Cause
 from furlough.planning.cold import cold_move, cold_obstacles_at_home
-from furlough.planning.compatibility import Cause, Obstacle, obstacles_at_home
+from furlough.planning.compatibility import Obstacle, obstacles_at_home
 from furlough.planning.homecoming import Homecoming, Return, judged, stays, stopped_copy
 from furlough.planning.placement import Placement, place
 from furlough.planning.planner import (

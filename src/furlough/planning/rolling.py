@@ -25,6 +25,7 @@ from furlough.planning.board import FREE, Board, BoolArray, IntArray
 
 # Where so many hosts did not fit into a wave, the next ones, fuller still, hardly will.
 _MOST_MISSES = 8
+_NO_ROOM_IS_SO_LARGE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,9 +286,9 @@ class Rolling:
                 able[self._at[other]] = False
         if not able.any():
             return None
-        if able[~self._finished].any():
+        if (able & ~self._finished).any():
             return int(np.where(able, self._free_mib, -1).argmax())
-        return int(np.where(able, self._free_mib, np.iinfo(np.int64).max).argmin())
+        return int(np.where(able, self._free_mib, _NO_ROOM_IS_SO_LARGE).argmin())
 
     def _open_to(self, unit: Iterable[int]) -> BoolArray:
         """The hosts that all of these VMs could run on, room aside."""
@@ -399,11 +400,16 @@ class Rolling:
         return places >= len(crew.vms) or not self._homeless(crew.vms, free, lost)
 
     def _homeless(self, crew: Sequence[int], free: _Free, lost: int) -> list[int]:
-        """Who finds no room, the largest first, each on the emptiest host."""
+        """Who finds no room, the largest first, each on the emptiest host, until the rest is so
+        small that it surely fits."""
         mib, vcpus = free.mib.copy(), free.vcpus.copy()
-        homeless = []
+        homeless: list[int] = []
         mib[lost] = vcpus[lost] = 0
-        for vm in sorted(crew, key=lambda vm: -self._memory[vm]):
+        order, largest_mib = sorted(crew, key=lambda vm: -self._memory[vm]), 0
+        for place, vm in enumerate(order):
+            if self._memory[vm] != largest_mib and self._surely_fit(order[place:], mib, vcpus):
+                break
+            largest_mib = self._memory[vm]
             fits = (mib >= self._memory[vm]) & (vcpus >= self._vcpus[vm]) & self._open_to([vm])
             host = int(np.where(fits, mib, -1).argmax())
             if not fits[host]:
@@ -412,6 +418,13 @@ class Rolling:
             mib[host] -= self._memory[vm]
             vcpus[host] -= self._vcpus[vm]
         return homeless
+
+    def _surely_fit(self, vms: Sequence[int], mib: IntArray, vcpus: IntArray) -> bool:
+        """Whether there is room for as many VMs as large as the largest of these, the first."""
+        places = np.minimum(
+            mib // self._memory[vms[0]], vcpus // max(self._vcpus[vm] for vm in vms)
+        )
+        return bool(places[self._open_to(vms)].sum() >= len(vms))
 
     def _could_be_elsewhere(self, vm: int, host: int) -> bool:
         kind = self._kinds[vm]

@@ -24,8 +24,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from furlough.core.estimate import FINISH_S, SET_UP_S, Range
 from furlough.core.policy import Limits, Order
+from furlough.core.timing import FINISH_S, SET_UP_S, Range
 from furlough.planning.link_model import Job, Links
 
 NO_LIMITS = Limits(per_source=2**31, per_target=2**31, per_cluster=2**31)
@@ -182,6 +182,10 @@ class Run:
         self._detours: set[int] = set()
         self._onward: dict[int, Job] = {}
         self._company = _Company(terms)
+        # How urgent the hosts are whose jobs wait, as far as it is known; and by target, the hosts
+        # of which that speaks because their next job goes there.
+        self._urgencies: dict[int, tuple[float, float, int]] = {}
+        self._next_to: dict[int, set[int]] = {}
         # One host of each cluster that anybody leaves.
         self._one_of_each: dict[int, int] = {}
 
@@ -238,10 +242,7 @@ class Run:
         if self._terms.order is Order.MEMORY:
             queues = [sorted(self.waiting_jobs(), key=_rank)]
         else:
-            # Asked first, since most hosts have all they can send in flight most of the time.
-            free = [one for one in self._waiting if self._may_send(one)]
-            sources = sorted(free, key=lambda one: (*self._urgency(one), one))
-            queues = [self._waiting[source] for source in sources]
+            queues = [self._waiting[source] for source in self._most_urgent_first()]
         has_begun = False
         for queue in queues:
             if self._is_full():
@@ -264,13 +265,28 @@ class Run:
             return None
         return next((one for one in queue if self._may_begin(one)), None)
 
-    def _urgency(self, source: int) -> tuple[float, float]:
+    def _most_urgent_first(self) -> list[int]:
+        """The hosts that have somebody to send. Asked at every event, so what has not changed since
+        is remembered."""
+        known = self._urgencies
+        for source in self._waiting.keys() - known.keys():
+            known[source] = self._urgency(source)
+        return sorted(self._waiting, key=known.__getitem__)
+
+    def _urgency(self, source: int) -> tuple[float, float, int]:
         """Sort key: first the hosts with most to send over their own link, or whose next target has
         most to receive over its link; among those, the ones with most of their own."""
         rates = self._sites.link_mib_s
         target = self._waiting[source][0].target
+        self._next_to.setdefault(target, set()).add(source)
         own_s = self._left_out[source] / rates[source]
-        return -max(own_s, self._left_in[target] / rates[target]), -own_s
+        return -max(own_s, self._left_in[target] / rates[target]), -own_s, source
+
+    def _forget_urgencies(self, job: Job) -> None:
+        """Those in which this job counts, before or after it has come or gone."""
+        self._urgencies.pop(job.source, None)
+        for source in self._next_to.pop(job.target, ()):
+            self._urgencies.pop(source, None)
 
     def _may_begin(self, job: Job) -> bool:
         most = max(1, self._terms.limits.per_target)
@@ -340,11 +356,13 @@ class Run:
         return max(places, key=lambda host: (self._memory[host], -host), default=None)
 
     def _enqueue(self, job: Job) -> None:
+        self._forget_urgencies(job)
         self._waiting.setdefault(job.source, []).append(job)
         self._left_out[job.source] = self._left_out.get(job.source, 0.0) + job.sends_mib
         self._left_in[job.target] = self._left_in.get(job.target, 0.0) + job.sends_mib
 
     def _dequeue(self, job: Job) -> None:
+        self._forget_urgencies(job)
         queue = self._waiting[job.source]
         queue.remove(job)
         if not queue:

@@ -8,7 +8,7 @@ tells what it would cost anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -155,27 +155,27 @@ class Seating:
             return NOWHERE
         return int(np.where(fits, self.free_mib, np.iinfo(np.int64).max).argmin())
 
-    def swap_rises(self, item: int, others: IntArray) -> FloatArray:
+    def swap_rises(self, item: int, others: Others) -> FloatArray:
         """By how much the tension rises if an item changes places with each of these, wishes
         aside; infinite where one of the two hosts has no room. Whether they may use each other's
         host is for the caller to ask."""
-        self.evaluations += _SWAP_TAKES * len(others)
-        here, there = int(self.seats[item]), self.seats[others]
-        more = self.items.demands[others, :3] - self.items.demands[item, :3]
-        rise = self._shift(np.full(len(others), here), more) + self._shift(there, -more)
-        more_mib = self.items.memory_mib[others] - self.items.memory_mib[item]
-        more_vcpus = self.items.vcpus[others] - self.items.vcpus[item]
-        fits = (more_mib <= self.free_mib[here]) & (more_vcpus <= self.free_vcpus[here])
-        fits &= (-more_mib <= self.free_mib[there]) & (-more_vcpus <= self.free_vcpus[there])
+        items = self.items
+        self.evaluations += _SWAP_TAKES * len(others.items)
+        here, there = int(self.seats[item]), self.seats.take(others.items)
+        more = others.demands - items.demands_by_resource[:, item, np.newaxis]
+        slopes, curves = self._slopes[:3], self.curves
+        rise = _rise(slopes[:, here, np.newaxis], curves[:, here, np.newaxis], more)
+        rise += _rise(slopes.take(there, axis=1), curves.take(there, axis=1), -more)
+        free_mib, free_vcpus = self.free_mib, self.free_vcpus
+        more_mib = others.memory_mib - items.memory_mib[item]
+        more_vcpus = others.vcpus - items.vcpus[item]
+        fits = (more_mib <= free_mib[here]) & (more_vcpus <= free_vcpus[here])
+        fits &= (-more_mib <= free_mib.take(there)) & (-more_vcpus <= free_vcpus.take(there))
         fits &= there != here
         # Pages are few and owned by few: who needs some does not change places.
-        fits &= ~(self.items.has_pages[others] | self.items.has_pages[item])
+        if items.pages:
+            fits &= ~(items.has_pages[others.items] | items.has_pages[item])
         rise[~fits] = np.inf
-        return rise
-
-    def _shift(self, hosts: IntArray, more: FloatArray) -> FloatArray:
-        slopes, curves = self._slopes[:3, hosts].T, self.curves[:, hosts].T
-        rise: FloatArray = ((slopes + curves * more) * more).sum(axis=1)
         return rise
 
     def broken_wishes(self, item: int, host: int) -> int:
@@ -246,3 +246,20 @@ class Seating:
 
 
 _NONE: IntArray = np.zeros(0, dtype=np.int64)
+
+
+def _rise(slopes: FloatArray, curves: FloatArray, more: FloatArray) -> FloatArray:
+    """By how much the tension rises with more of each resource (rows), for each case (columns)."""
+    rise: FloatArray = ((slopes + curves * more) * more).sum(axis=0)
+    return rise
+
+
+class Others:
+    """Items with whom one may change places, and what they take, in columns: asked for each of
+    many items, they are looked up once."""
+
+    def __init__(self, items: Items, others: Sequence[int]) -> None:
+        self.items: IntArray = np.array(others, dtype=np.int64)
+        self.demands = items.demands_by_resource[:, self.items]
+        self.memory_mib = items.memory_mib[self.items]
+        self.vcpus = items.vcpus[self.items]

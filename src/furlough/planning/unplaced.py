@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from furlough.core.inventory import HOST_PASSTHROUGH
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.planning.board import CAUSES, FREE, Board, IntArray
-from furlough.planning.compatibility import Cause
+from furlough.planning.causes import Cause
 from furlough.planning.inventory_file import Document, HostRow
 from furlough.planning.packing import Packing, Unplaced
 from furlough.planning.scheduling import Schedule

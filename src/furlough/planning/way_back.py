@@ -56,6 +56,8 @@ def _record(
     inventory: Inventory, steps: Mapping[tuple[VmId, HostName], PlannedStep]
 ) -> Iterator[Away]:
     for (vm, source), step in steps.items():
+        if source != step.host:
+            continue  # It makes room, and stays where it goes.
         yield Away(
             vm=vm,
             name=step.vm_name,

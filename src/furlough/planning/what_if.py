@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 
-from furlough.core.estimate import Range
-from furlough.core.plan import LoadAfter
+from furlough.core.load_after import LoadAfter
 from furlough.core.policy import Limits, Order
+from furlough.core.timing import Range
 from furlough.errors import NotFound
 from furlough.planning.board import Board, FloatArray, IntArray, board_of_file
 from furlough.planning.inventory_file import Document
@@ -235,9 +236,8 @@ def waves_of(spans: Sequence[tuple[float, float]]) -> list[int]:
     # The first end of each wave: once that is over, the next wave may be begun.
     first_ends: list[float] = []
     for start_s, end_s in spans:
-        wave = 0
-        while wave < len(first_ends) and first_ends[wave] <= start_s:
-            wave += 1
+        # They rise: who is in a wave starts after the first end of the wave before.
+        wave = bisect_right(first_ends, start_s)
         if wave == len(first_ends):
             first_ends.append(end_s)
         else:

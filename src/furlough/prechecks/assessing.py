@@ -17,7 +17,7 @@ from furlough.core.findings import Finding
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Host, Inventory, Vm
 from furlough.core.plan import Method
-from furlough.core.policy import EnterOptions, Scope
+from furlough.core.policy import EnterOptions, OnFailure, Scope
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.bonds import bonds_of
 from furlough.planning.candidates import candidates, movers
@@ -93,7 +93,15 @@ def _fates(
     refusals: dict[VmId, Mapping[HostName, tuple[Obstacle, ...]]] = {}
     while True:
         live = [vm for vm in vms if choices[vm.id].method is Method.LIVE]
-        placement = place(live, targets, inventory, reservations, leaving=hosts)
+        placement = place(
+            live,
+            targets,
+            inventory,
+            reservations,
+            leaving=hosts,
+            # One that waits for whoever cannot leave would wait for those who make room too.
+            moves_others=options.on_failure is not OnFailure.WAIT,
+        )
         refused = [vm for vm in live if vm.id in placement.refusals]
         instead = {
             vm.id: decide(
@@ -135,6 +143,12 @@ def _with_cold(
     held = [
         Reservation(operation=OperationId(""), vm=vm, host=ranked[0], load=load[vm])
         for vm, ranked in fates.placement.targets.items()
+    ]
+    held += [
+        Reservation(
+            operation=OperationId(""), vm=vm, host=ranked[0], load=load_of(inventory.vm(vm))
+        )
+        for vm, ranked in fates.placement.makers.items()
     ]
     found = place(
         cold, targets, inventory, [*reservations, *held], judge=cold_obstacles, leaving=hosts

@@ -17,7 +17,8 @@ from furlough.core.plan import Handover, Method
 from furlough.core.states import Power
 from furlough.core.vm_policy import OnMaintenance
 from furlough.planning.candidates import arriving
-from furlough.planning.compatibility import Cause, Obstacle
+from furlough.planning.causes import Cause
+from furlough.planning.compatibility import Obstacle
 from furlough.planning.handover import handover_of, unproven
 from furlough.prechecks.cases import Case, reasons, subject_of
 
@@ -149,6 +150,7 @@ def _check_targets(case: Case) -> Iterator[Finding]:
             found = _obstructed(case, vm, code, f"fits on no host: {reasons(against)}")
             advice = _making_room(case) if vm.id in case.placement.helped else ""
             yield replace(found, remedy=f"{found.remedy}{advice}")
+    yield from _makers(case)
     for rule, vms in case.placement.broken.items():
         for vm in case.live_movers:
             if vm.id in vms:
@@ -156,9 +158,20 @@ def _check_targets(case: Case) -> Iterator[Finding]:
                 yield _of(vm, "vm.rule_gave", f"goes to {target}, where {rule} is not held")
 
 
+def _makers(case: Case) -> Iterator[Finding]:
+    """Those of hosts that stay who move first, since somebody of this host goes where they are."""
+    targets = case.placement.targets
+    for which, (target, *_) in case.placement.makers.items():
+        vm = case.inventory.vm(which)
+        comers = [one.name for one in case.live_movers if targets[one.id][:1] == (vm.host,)]
+        if comers:
+            words = f"goes from {vm.host} to {target}, and stays there, to make room for"
+            yield _of(vm, "vm.makes_room", f"{words} {', '.join(sorted(comers))}")
+
+
 def _making_room(case: Case) -> str:
-    """Which VMs of hosts that stay would have to move for more to fit; no plan of ours moves them
-    unasked."""
+    """Which VMs of hosts that stay would have to move for more to fit, where the plan does not move
+    them."""
     moves = [
         f"furlough vm migrate {vm} --to {host} ({case.inventory.vm(vm).name})"
         for vm, host in case.placement.helpers.items()

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from furlough.core.encryption import ABLE, TlsMeans
-from furlough.core.estimate import LINK_EFFICIENCY
 from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Agent, Disk, Nic
 from furlough.core.looks import Job, Presence, Why
 from furlough.core.probe import Link
+from furlough.core.timing import LINK_EFFICIENCY
 from furlough.core.vm_policy import Words
 from furlough.errors import Refused, Unreachable
 from furlough.ports import Clock, Marker

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.ids import HostName
-from furlough.core.inventory import HOST_PASSTHROUGH, Vm
+from furlough.core.inventory import Vm
 from furlough.core.looks import Job, Presence, Why
 from furlough.core.probe import Probe, Reach
 from furlough.core.states import Power

@@ -37,10 +37,15 @@ def remember(connection: Connection, operation: Operation, event: StepSucceeded)
     elif event.outcome is Outcome.MOVED and is_on_its_way and known is not None:
         # It waits on a third host: if nothing more comes of it, a later exit finds it there.
         _remember_away(connection, replace(known, left_on=event.where))
-    elif event.outcome is Outcome.MOVED and evacuated:
+    elif event.outcome is Outcome.MOVED and evacuated and (known or _is_from_its_host(planned)):
         _remember_away(connection, _moved(operation, planned, event.where, known))
     elif event.outcome is Outcome.STARTED and known is not None and known.was_stopped:
         _remember_away(connection, replace(known, was_stopped=False))
+
+
+def _is_from_its_host(planned: PlannedStep) -> bool:
+    """Not so of who made room on a host that stays: it is not brought back."""
+    return planned.source == planned.host
 
 
 def _home_of(known: Away | None) -> HostName | None:

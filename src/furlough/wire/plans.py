@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from furlough.core.estimate import Range
 from furlough.core.plan import Plan, PlannedStep
+from furlough.core.timing import Range
 from furlough.planning.assessment import Report
 from furlough.planning.dispositions import Disposition
 from furlough.wire.shapes import View

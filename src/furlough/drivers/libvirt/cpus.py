@@ -19,7 +19,7 @@ from lxml import etree
 from lxml.etree import _Element as Element
 
 from furlough import hardened_xml
-from furlough.core.inventory import HOST_PASSTHROUGH
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.drivers.libvirt import errors
 from furlough.drivers.libvirt.domain_xml import root_of
 from furlough.drivers.libvirt.inventory import read_emulator_version

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from lxml.etree import _Element as Element
 
 from furlough import hardened_xml
+from furlough.core.cpu_model import HOST_PASSTHROUGH
 from furlough.core.enrolment import EnrolledDatastore
 from furlough.core.ids import VmId, parse_vm_id
-from furlough.core.inventory import HOST_PASSTHROUGH, Agent, Disk, DiskKind, Nic
+from furlough.core.inventory import Agent, Disk, DiskKind, Nic
 from furlough.core.vm_policy import Words
 from furlough.drivers.libvirt.hindrances import hindrances
 from furlough.drivers.libvirt.vm_metadata import words_in
