@@ -1,0 +1,79 @@
+"""Which migrations begin now: as far as slots, links and the order of the plan let them.
+
+First those that nobody will slow down, in the order of the plan, then those that get a part of
+their links: who leaves a busy host had better go where the link is free. Beyond what links have a
+use for, none is begun: it would wait, and write its pages again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from furlough.core.admission import Flight, has_slot, is_full
+from furlough.core.bandwidth import Flow, Outlook
+from furlough.core.ids import ClusterName, HostName
+from furlough.core.operation import Step
+from furlough.core.policy import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A step that may start, and, where it is a live migration, what that takes."""
+
+    step: Step
+    flight: Flight | None = None
+    flow: Flow | None = None
+
+
+@dataclass(kw_only=True)
+class Departures:
+    """`flying`, `begun`: the migrations of this operation that are to begin or have begun;
+    `outlook`: what links will have for one more, beside these and those of other operations. The
+    store has the last word on slots, since it knows the flights of all operations."""
+
+    limits: Mapping[ClusterName, Limits]
+    outlook: Callable[[Sequence[Flow]], Outlook]
+    flying: list[Flight]
+    begun: list[Flow]
+    _full: set[HostName] = field(default_factory=set)
+    _now: Outlook | None = None
+
+    def chosen(self, candidates: Iterable[Candidate]) -> list[Step]:
+        """Those of these that start now."""
+        found, cramped = [], []
+        for one in candidates:
+            if one.flight is None:
+                found.append(one.step)
+            elif self._has_slot(one.flight):
+                share = self._share_of(one)
+                if share >= 1.0:
+                    found.append(self._begin(one, one.flight))
+                elif share > 0:
+                    cramped.append((one, one.flight))
+        for one, flight in cramped:
+            if self._has_slot(flight) and self._share_of(one) > 0:
+                found.append(self._begin(one, flight))
+        return found
+
+    def _has_slot(self, flight: Flight) -> bool:
+        if flight.source in self._full:
+            return False  # Hundreds may wait behind one source: it is counted once.
+        limits = self.limits.get(flight.cluster, Limits())
+        if has_slot(flight, self.flying, limits):
+            return True
+        if is_full(flight.source, self.flying, limits):
+            self._full.add(flight.source)
+        return False
+
+    def _share_of(self, one: Candidate) -> float:
+        if self._now is None:
+            self._now = self.outlook(self.begun)
+        return 1.0 if one.flow is None else self._now.share_of(one.flow)
+
+    def _begin(self, one: Candidate, flight: Flight) -> Step:
+        self.flying.append(flight)
+        if one.flow is not None:
+            self.begun.append(one.flow)
+            self._now = None
+        return one.step
