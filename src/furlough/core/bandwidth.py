@@ -27,14 +27,16 @@ TRICKLE_MIB_S = 1
 # and what several do together.
 STREAM_MIB_S = 1100.0
 _STREAMS_MIB_S = 3000.0
-# Below this, one stream is through soon enough.
-_LARGE_MIB = 8192
+# Below this, one stream is through within a second.
+_LARGE_MIB = 1024
 _MOST_CONNECTIONS = 8
 # Of what it could have: with this much it is not slowed down.
 _NEARLY = 0.95
 _HARDLY = 0.05
-# How long before its turn a migration is begun: looking, writing the intent, setting up.
-LEAD_S = 2.0
+# A migration is begun so long before its turn as the last ones took to be set up, and this: until
+# it is noticed that its turn is near, both hosts have been looked at, and the intent is written.
+_NOTICE_S = 0.5
+_MOST_SET_UP_S = 5.0
 # Ends so close to each other count as one moment.
 _MOMENT_S = 0.1
 
@@ -92,22 +94,33 @@ class Outlook:
     free_out: Mapping[HostName, float]
     free_into: Mapping[HostName, float]
 
-    def share_of(self, flow: Flow) -> float:
-        """How much of what it could move one more migration will be let copy: 1, all of it; 0, it
-        would only wait, and write its pages again. Links that nobody knows are free."""
-        if not {flow.source, flow.target} <= self.link_mib_s.keys():
-            return 1.0
-        most = flow.most_mib_s(self.link_mib_s)
-        share = min(self.free_out[flow.source], self.free_into[flow.target], most) / most
-        if share >= _NEARLY:
-            return 1.0
-        return share if share >= _HARDLY else 0.0
+    def has_use_for(self, flow: Flow) -> bool:
+        """Whether one more migration will copy; else it would only wait, and write its pages
+        again. Links that nobody knows are free."""
+        if not self._knows(flow):
+            return True
+        rate = min(self.free_out[flow.source], self.free_into[flow.target])
+        return rate >= _HARDLY * flow.most_mib_s(self.link_mib_s)
+
+    def is_held_up(self, flow: Flow) -> bool:
+        """Whether what others send to its target slows it down: another VM of its source might
+        make more of the link."""
+        if not self._knows(flow):
+            return False
+        wanted = min(self.free_out[flow.source], flow.most_mib_s(self.link_mib_s))
+        return self.free_into[flow.target] < _NEARLY * wanted
+
+    def _knows(self, flow: Flow) -> bool:
+        return {flow.source, flow.target} <= self.link_mib_s.keys()
 
 
-def outlook(flows: Sequence[Flow], link_mib_s: Mapping[HostName, float]) -> Outlook:
-    """What the links will have once it is the turn of whoever begins now, beside these."""
+def outlook(
+    flows: Sequence[Flow], link_mib_s: Mapping[HostName, float], set_up_s: float
+) -> Outlook:
+    """What the links will have once it is the turn of whoever begins now, beside these, and is
+    set up in so many seconds."""
     copying = {flow: flow.left_mib for flow in flows if not flow.is_past}
-    left_s = LEAD_S
+    left_s = _lead_s(set_up_s)
     while True:
         rates = _rates([*copying], link_mib_s)
         ends_s = [left / rates[flow.vm] for flow, left in copying.items() if rates[flow.vm] > 0]
@@ -129,18 +142,22 @@ def _free(
     return Outlook(link_mib_s=link_mib_s, free_out=out, free_into=into)
 
 
-def is_near_its_end(flow: Flow, link_mib_s: Mapping[HostName, float]) -> bool:
+def is_near_its_end(flow: Flow, link_mib_s: Mapping[HostName, float], set_up_s: float) -> bool:
     """Whether it may be through so soon that the next one is to be begun."""
-    return flow.left_mib <= LEAD_S * flow.most_mib_s(link_mib_s)
+    return flow.left_mib <= _lead_s(set_up_s) * flow.most_mib_s(link_mib_s)
+
+
+def _lead_s(set_up_s: float) -> float:
+    return _NOTICE_S + min(set_up_s, _MOST_SET_UP_S)
 
 
 def connections(
     memory_mib: int, source_mib_s: float, target_mib_s: float, *, may_post_copy: bool
 ) -> int:
-    """Over how many connections a VM is sent; 0: over one, as usual. Several pay for a large VM
-    whose links carry more than one stream moves; they exclude post-copy."""
+    """Over how many connections a VM is sent; 0: over one, as usual. Several pay where the
+    links carry more than one stream moves, but for the smallest; they exclude post-copy."""
     link = min(source_mib_s, target_mib_s)
-    if may_post_copy or memory_mib < _LARGE_MIB or link <= STREAM_MIB_S / _NEARLY:
+    if may_post_copy or memory_mib < _LARGE_MIB or link <= STREAM_MIB_S:
         return 0
     return min(_MOST_CONNECTIONS, math.ceil(link / STREAM_MIB_S))
 

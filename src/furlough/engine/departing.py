@@ -1,7 +1,7 @@
 """Which migrations begin now: as far as slots, links and the order of the plan let them.
 
-First those that nobody will slow down, in the order of the plan, then those that get a part of
-their links: who leaves a busy host had better go where the link is free. Beyond what links have a
+In the order of the plan, but first those that nobody slows down at their target: who leaves a busy
+host had better go where the link is free. Beyond what links have a
 use for, none is begun: it would wait, and write its pages again.
 """
 
@@ -41,20 +41,23 @@ class Departures:
 
     def chosen(self, candidates: Iterable[Candidate]) -> list[Step]:
         """Those of these that start now."""
-        found, cramped = [], []
+        found, held_up = [], []
         for one in candidates:
             if one.flight is None:
                 found.append(one.step)
-            elif self._has_slot(one.flight):
-                share = self._share_of(one)
-                if share >= 1.0:
+            elif self._may_begin(one, one.flight):
+                if one.flow is not None and self._links.is_held_up(one.flow):
+                    held_up.append((one, one.flight))
+                else:
                     found.append(self._begin(one, one.flight))
-                elif share > 0:
-                    cramped.append((one, one.flight))
-        for one, flight in cramped:
-            if self._has_slot(flight) and self._share_of(one) > 0:
+        for one, flight in held_up:
+            if self._may_begin(one, flight):
                 found.append(self._begin(one, flight))
         return found
+
+    def _may_begin(self, one: Candidate, flight: Flight) -> bool:
+        has_use = one.flow is None or self._links.has_use_for(one.flow)
+        return self._has_slot(flight) and has_use
 
     def _has_slot(self, flight: Flight) -> bool:
         if flight.source in self._full:
@@ -66,10 +69,11 @@ class Departures:
             self._full.add(flight.source)
         return False
 
-    def _share_of(self, one: Candidate) -> float:
+    @property
+    def _links(self) -> Outlook:
         if self._now is None:
             self._now = self.outlook(self.begun)
-        return 1.0 if one.flow is None else self._now.share_of(one.flow)
+        return self._now
 
     def _begin(self, one: Candidate, flight: Flight) -> Step:
         self.flying.append(flight)
