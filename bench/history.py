@@ -39,14 +39,14 @@ def circumstances(now: datetime) -> Circumstances:
     """Those of this process at this time."""
     return Circumstances(
         at=now.astimezone(UTC),
-        commit=_commit(),
+        commit=commit_now(),
         processors=os.cpu_count() or 1,
         python=platform.python_version(),
         load=round(os.getloadavg()[0], 1),
     )
 
 
-def _commit() -> str:
+def commit_now() -> str:
     """The commit of the working copy, `unknown` outside of one."""
     described = subprocess.run(
         ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],  # noqa: S607

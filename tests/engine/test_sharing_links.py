@@ -41,8 +41,9 @@ async def test_the_first_has_the_link_and_the_next_one_is_ready_behind_it(stage:
     await stage.start_controller()
     operation = await enter(stage)
     await until_phase(stage, Phase.PERFORM, 1)
+    await stage.clock.sleep(10)
+    assert len(stage.cluster.migrations) == 1, "its turn is not near yet"
     await until_phase(stage, Phase.PERFORM, 2)
-    await stage.clock.sleep(1)
     leader, shadow = rates(stage)
     assert leader > 0.98 * GIGABIT_MIB_S
     assert shadow == 1.0

@@ -5,15 +5,16 @@ its part. So whoever began first copies as fast as its links allow; the next one
 leaves, and at least a trickle, so that it is connected and set up when its turn comes:
 
     leader    ──────────────── copies ───────────────►│ CPUs stop │ finish
-    shadow           set up ── trickle ───────────────► copies ──────────────►
+    shadow                          set up ── trickle ► copies ──────────────►
 
-As many lead on a link as fill it. Pure: the engine asks after every change and carries it out.
+As many lead on a link as fill it, and the next one is begun when its turn is near: what its guest
+writes while it waits is sent again. Pure: the engine asks after every change and carries it out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from furlough.core.ids import HostName, VmId
@@ -26,25 +27,30 @@ TRICKLE_MIB_S = 1
 # and what several do together.
 STREAM_MIB_S = 1100.0
 _STREAMS_MIB_S = 3000.0
-# Below this, one stream is through soon enough.
-_LARGE_MIB = 8192
+# Below this, one stream is through within a second.
+_LARGE_MIB = 1024
 _MOST_CONNECTIONS = 8
 # Of what it could have: with this much it is not slowed down.
 _NEARLY = 0.95
 _HARDLY = 0.05
-_SET_UP_S, _MOST_BLOCKED = 1.0, 2
+# A migration is begun so long before its turn as the last ones took to be set up, and this: until
+# it is noticed that its turn is near, both hosts have been looked at, and the intent is written.
+_NOTICE_S = 0.5
+_MOST_SET_UP_S = 5.0
+# Ends so close to each other count as one moment.
+_MOMENT_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
     """A migration in flight. `stream_mib_s`: what it can move however wide its links are;
     `is_past`: its VM's CPUs have stopped on the source, so that only the last bytes are left;
-    `memory_mib`: what it has to send at least, as far as that is known."""
+    `left_mib`: what it has to send yet at least, as far as that is known."""
 
     vm: VmId
     source: HostName
     target: HostName
-    memory_mib: float = math.inf
+    left_mib: float = math.inf
     stream_mib_s: float = STREAM_MIB_S
     is_past: bool = False
 
@@ -79,41 +85,79 @@ def _rates(flows: Sequence[Flow], link_mib_s: Mapping[HostName, float]) -> dict[
     return rates
 
 
-def is_of_use(flow: Flow, flows: Sequence[Flow], link_mib_s: Mapping[HostName, float]) -> bool:
-    """Whether one more migration beside these would copy, or be the one that is set up meanwhile;
-    any further one would only wait, and write its pages again."""
-    rates = _rates(flows, link_mib_s)
-    ahead = [one for one in flows if not one.is_past]
-    leaving = [one for one in ahead if one.source == flow.source]
-    coming = [one for one in ahead if one.target == flow.target]
-    return all(
-        _has_use([(one, rates[one.vm]) for one in there], link_mib_s[host], link_mib_s)
-        for there, host in ((leaving, flow.source), (coming, flow.target))
-    )
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What the links will have for others in a moment, MiB/s each way: once those are through that
+    soon will be, and the next ones copy."""
+
+    link_mib_s: Mapping[HostName, float]
+    free_out: Mapping[HostName, float]
+    free_into: Mapping[HostName, float]
+
+    def has_use_for(self, flow: Flow) -> bool:
+        """Whether one more migration will copy; else it would only wait, and write its pages
+        again. Links that nobody knows are free."""
+        if not self._knows(flow):
+            return True
+        rate = min(self.free_out[flow.source], self.free_into[flow.target])
+        return rate >= _HARDLY * flow.most_mib_s(self.link_mib_s)
+
+    def is_held_up(self, flow: Flow) -> bool:
+        """Whether what others send to its target slows it down: another VM of its source might
+        make more of the link."""
+        if not self._knows(flow):
+            return False
+        wanted = min(self.free_out[flow.source], flow.most_mib_s(self.link_mib_s))
+        return self.free_into[flow.target] < _NEARLY * wanted
+
+    def _knows(self, flow: Flow) -> bool:
+        return {flow.source, flow.target} <= self.link_mib_s.keys()
 
 
-def _has_use(
-    flows: Sequence[tuple[Flow, float]], link: float, link_mib_s: Mapping[HostName, float]
-) -> bool:
-    """Whether one more is of use on a link, by those there and their rates. While it is full, so
-    many wait that setting up one more is hidden behind them: one, or several that are small for
-    their links. Where somebody waits for another link, this one may be free."""
-    waiting_s, waiting = 0.0, 0
-    for flow, rate in flows:
-        most = flow.most_mib_s(link_mib_s)
-        if rate < _HARDLY * most:
-            waiting, waiting_s = waiting + 1, waiting_s + flow.memory_mib / most
-    is_full = sum(rate for _, rate in flows) >= _NEARLY * link
-    return waiting_s < _SET_UP_S or (not is_full and waiting < _MOST_BLOCKED)
+def outlook(
+    flows: Sequence[Flow], link_mib_s: Mapping[HostName, float], set_up_s: float
+) -> Outlook:
+    """What the links will have once it is the turn of whoever begins now, beside these, and is
+    set up in so many seconds."""
+    copying = {flow: flow.left_mib for flow in flows if not flow.is_past}
+    left_s = _lead_s(set_up_s)
+    while True:
+        rates = _rates([*copying], link_mib_s)
+        ends_s = [left / rates[flow.vm] for flow, left in copying.items() if rates[flow.vm] > 0]
+        next_s = max(_MOMENT_S, min(ends_s, default=math.inf))
+        if next_s > left_s:
+            return _free(copying, rates, link_mib_s)
+        left_s -= next_s
+        after = {flow: left - next_s * rates[flow.vm] for flow, left in copying.items()}
+        copying = {flow: left for flow, left in after.items() if left > 0}
+
+
+def _free(
+    flows: Iterable[Flow], rates: Mapping[VmId, float], link_mib_s: Mapping[HostName, float]
+) -> Outlook:
+    out, into = dict(link_mib_s), dict(link_mib_s)
+    for flow in flows:
+        out[flow.source] -= rates[flow.vm]
+        into[flow.target] -= rates[flow.vm]
+    return Outlook(link_mib_s=link_mib_s, free_out=out, free_into=into)
+
+
+def is_near_its_end(flow: Flow, link_mib_s: Mapping[HostName, float], set_up_s: float) -> bool:
+    """Whether it may be through so soon that the next one is to be begun."""
+    return flow.left_mib <= _lead_s(set_up_s) * flow.most_mib_s(link_mib_s)
+
+
+def _lead_s(set_up_s: float) -> float:
+    return _NOTICE_S + min(set_up_s, _MOST_SET_UP_S)
 
 
 def connections(
     memory_mib: int, source_mib_s: float, target_mib_s: float, *, may_post_copy: bool
 ) -> int:
-    """Over how many connections a VM is sent; 0: over one, as usual. Several pay for a large VM
-    whose links carry more than one stream moves; they exclude post-copy."""
+    """Over how many connections a VM is sent; 0: over one, as usual. Several pay where the
+    links carry more than one stream moves, but for the smallest; they exclude post-copy."""
     link = min(source_mib_s, target_mib_s)
-    if may_post_copy or memory_mib < _LARGE_MIB or link <= STREAM_MIB_S / _NEARLY:
+    if may_post_copy or memory_mib < _LARGE_MIB or link <= STREAM_MIB_S:
         return 0
     return min(_MOST_CONNECTIONS, math.ceil(link / STREAM_MIB_S))
 

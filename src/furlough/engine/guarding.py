@@ -200,7 +200,7 @@ class Emptiness(HostStep):
             return False
         if seen.active:
             await self._work.observer.refresh()
-            await self._take_in(await self._work.observer.inventory())
+            await self._take_in(seen, await self._work.observer.inventory())
         else:
             await self._wait("host.not_empty", seen.words)
         return False
@@ -226,7 +226,7 @@ class Emptiness(HostStep):
             )
         return bool(left)
 
-    async def _take_in(self, inventory: Inventory) -> None:
+    async def _take_in(self, seen: Occupancy, inventory: Inventory) -> None:
         """Plan for the VMs that are there all the same, and come back when they have left."""
         here = movers(inventory, self._host)
         coming = arriving(inventory, self._host)
@@ -234,6 +234,10 @@ class Emptiness(HostStep):
         if not here and coming:
             names = ", ".join(vm.name for vm in coming)
             await self._wait("host.not_empty", f"still arriving on {self._host}: {names}")
+            return
+        if not here:
+            # A process without a VM that runs: nobody can move that.
+            await self._wait("host.not_empty", seen.words)
             return
         if not found:
             names = ", ".join(vm.name for vm in here)

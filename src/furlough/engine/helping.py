@@ -40,10 +40,12 @@ _KEEPS_LINK = frozenset({Act.RAISE_DOWNTIME_LIMIT, Act.START_POST_COPY, Act.PAUS
 
 @dataclass(frozen=True, kw_only=True)
 class Patient:
-    """Whose migration it is, out of which host, what its owner allows, and how it was begun."""
+    """Whose migration it is, out of which host, what it is expected to send, what its owner
+    allows, and how it was begun."""
 
     vm: VmId
     source: HostName
+    sends_mib: float
     policy: VmPolicy
     may_post_copy: bool
 
@@ -97,6 +99,7 @@ class Helper:
                     self._patient.source, self._patient.vm
                 )
                 if progress is not None:
+                    self._work.traffic.note_left(self._lane, self._left_mib(progress))
                     self._voice.show(progress)
                     await self._consider(progress)
             except Conflict:
@@ -117,6 +120,12 @@ class Helper:
         found = rung(self._course, self._terms())
         if found is not None and (self._was_free or found.code == "migration.stalled"):
             await self._make(found)
+
+    def _left_mib(self, progress: Progress) -> float:
+        """What it has to send yet, at least: pages without contents count as remaining and are
+        not sent, so what was expected to be sent says it as well."""
+        expected_mib = max(0.0, self._patient.sends_mib - progress.sent_mib)
+        return min(progress.remaining_mib, expected_mib)
 
     def _sample(self, progress: Progress) -> Sample:
         return Sample(

@@ -226,18 +226,19 @@ class Migration:
     async def _helped(self, target: HostName, *, is_begun: bool) -> AsyncIterator[Lane]:
         """With a place on the links, and help at hand, until it is over."""
         inventory = self._inventory or await self._work.observer.inventory()
-        attempt = self._step.attempts[-1]
+        attempt, sends_mib = self._step.attempts[-1], self._step.planned.sent_mib or math.inf
         flow = Flow(
             vm=self._vm,
             source=self._source,
             target=target,
-            memory_mib=self._step.planned.sent_mib or math.inf,
+            left_mib=sends_mib,
             stream_mib_s=stream_mib_s(attempt.connections),
         )
         links = {host.name: link_mib_s(host) for host in inventory.hosts}
         patient = Patient(
             vm=self._vm,
             source=self._source,
+            sends_mib=sends_mib,
             policy=way_of(self._vm, self._source, target, inventory).policy,
             may_post_copy=attempt.may_post_copy,
         )

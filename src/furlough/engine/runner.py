@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +16,12 @@ from typing import Protocol
 
 import structlog
 
-from furlough.core.admission import Flight, has_slot, is_full
+from furlough.core.admission import Flight
 from furlough.core.agenda import Agenda, Ending, agenda
-from furlough.core.bandwidth import Flow
+from furlough.core.bandwidth import STREAM_MIB_S, Flow, stream_mib_s
 from furlough.core.estimate import carried_mib_s
 from furlough.core.holding import Need
-from furlough.core.ids import ClusterName, HostName
+from furlough.core.ids import ClusterName, HostName, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.journal import (
     DeadlinePassed,
@@ -38,6 +38,7 @@ from furlough.core.plan import Method
 from furlough.core.policy import Limits
 from furlough.core.states import OperationState, StepState
 from furlough.engine.cold_moving import COLD_STEPS
+from furlough.engine.departing import Candidate, Departures
 from furlough.engine.guarding import HOST_STEPS
 from furlough.engine.host_power import HOST_POWER_STEPS
 from furlough.engine.ledger import Ledger, SteppedDown
@@ -48,7 +49,8 @@ from furlough.engine.remedying import MEDIUM_STEPS
 from furlough.engine.replanning import LOOK_EVERY_S, Replanning
 from furlough.engine.returning import latecomers
 from furlough.engine.work import Work
-from furlough.errors import Conflict, Refused, Stale, Unreachable
+from furlough.errors import Conflict, NotFound, Refused, Stale, Unreachable
+from furlough.planning.sending import way_of
 
 log = structlog.get_logger()
 
@@ -95,6 +97,8 @@ class Runner:
         self._limits: Mapping[ClusterName, Limits] = {}
         self._cluster_of: Mapping[HostName, ClusterName] = {}
         self._is_stale = False
+        self._facts = Inventory(taken_at=work.clock.now(), clusters=(), hosts=(), vms=())
+        self._streams: dict[tuple[int, HostName], float] = {}
         self._replanning = Replanning(work, ledger)
 
     def nudge(self) -> None:
@@ -112,6 +116,8 @@ class Runner:
         self._cluster_of = {one.name: one.cluster for one in enrolment.hosts}
         links = {one.name: carried_mib_s(one.link_mbit_s) for one in enrolment.hosts}
         self._work.traffic.know(links)
+        if any(step.method is Method.LIVE for step in operation.steps):
+            self._facts = await self._work.observer.inventory()
         with self._work.traffic.told_to(self._ledger.changed):
             async with asyncio.TaskGroup() as tasks:
                 while not self._ledger.operation.is_final:
@@ -277,45 +283,53 @@ class Runner:
     def _start(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
         """Begin steps in order, as far as our own flights leave slots; the store has the last
         word, since it knows the flights of all operations."""
-        now = self._work.clock.monotonic()
         active = [
             self._ledger.operation.step(number)
             for number in self._active
             if not self._merely_waits(number)
         ]
-        flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
-        begun = [flow for step in active if (flow := self._flow_of(step)) is not None]
-        full: set[HostName] = set()
-        for step in steps:
-            if step.planned.source in full and step.method is Method.LIVE:
-                continue  # Hundreds may wait behind one source: it is counted once.
-            if step.number in self._active or step.number in self._aside:
-                continue
-            if self._resting.get(step.number, 0.0) > now:
-                continue
-            flight = self._flight_of(step)
-            if flight is not None:
-                limits = self._limits.get(flight.cluster, Limits())
-                if not has_slot(flight, flying, limits) or not self._has_use(step, begun):
-                    if is_full(flight.source, flying, limits):
-                        full.add(flight.source)
-                    continue
-                flying.append(flight)
-                begun += [flow for flow in (self._flow_of(step),) if flow is not None]
+        departures = Departures(
+            limits=self._limits,
+            outlook=self._work.traffic.outlook,
+            flying=[flight for step in active if (flight := self._flight_of(step)) is not None],
+            begun=[flow for step in active if (flow := self._flow_of(step)) is not None],
+        )
+        for step in departures.chosen(self._candidates(steps)):
             executor = self._executor(step)
             self._run(tasks, step, executor, executor.attempt)
 
-    def _has_use(self, step: Step, begun: Sequence[Flow]) -> bool:
-        """Whether its links have a use for one more: as many as fill them, and one to follow."""
-        flow = self._flow_of(step)
-        return flow is None or self._work.traffic.has_use_for(flow, begun)
+    def _candidates(self, steps: Sequence[Step]) -> Iterator[Candidate]:
+        """Those of these steps that are neither under way nor resting."""
+        now = self._work.clock.monotonic()
+        for step in steps:
+            is_idle = step.number not in self._active and step.number not in self._aside
+            if is_idle and self._resting.get(step.number, 0.0) <= now:
+                flight, flow = self._flight_of(step), self._flow_of(step)
+                yield Candidate(step=step, flight=flight, flow=flow)
 
     def _flow_of(self, step: Step) -> Flow | None:
         flight, vm = self._flight_of(step), step.planned.vm
         if flight is None or vm is None:
             return None
-        memory_mib = step.planned.sent_mib or math.inf
-        return Flow(vm=vm, source=flight.source, target=flight.target, memory_mib=memory_mib)
+        return Flow(
+            vm=vm,
+            source=flight.source,
+            target=flight.target,
+            left_mib=step.planned.sent_mib or math.inf,
+            stream_mib_s=self._stream_mib_s(step.number, vm, flight),
+        )
+
+    def _stream_mib_s(self, number: int, vm: VmId, flight: Flight) -> float:
+        """What it moves at most, by what was known when this operation was taken up: how it is
+        really sent is settled when it begins."""
+        key = number, flight.target
+        if key not in self._streams:
+            try:
+                way = way_of(vm, flight.source, flight.target, self._facts)
+            except NotFound:  # A host that came later.
+                return STREAM_MIB_S
+            self._streams[key] = stream_mib_s(way.connections)
+        return self._streams[key]
 
     def _merely_waits(self, number: int) -> bool:
         """Whether a step has not begun and waits for somebody else's job: it takes no slot."""

@@ -13,7 +13,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from furlough.core.bandwidth import NO_LIMIT, Flow, is_of_use, speeds
+from furlough.core.bandwidth import (
+    NO_LIMIT,
+    Flow,
+    Outlook,
+    is_near_its_end,
+    outlook,
+    speeds,
+)
+from furlough.core.estimate import SET_UP_S
 from furlough.core.ids import HostName
 from furlough.errors import FurloughError
 from furlough.ports import Clock, Hypervisor
@@ -26,12 +34,14 @@ _AGAIN_S = 0.05
 class Lane:
     """One migration's place. `told_mib_s`: the limit that holds for it, None where nobody knows;
     `keeps_link`: also when its CPUs stop on the source, since most is still to be sent then;
-    `on_free`: called when those before it have left it the link."""
+    `on_free`: called when those before it have left it the link; `called_s`: when it was begun,
+    while it is being set up."""
 
     flow: Flow
     told_mib_s: int | None
     keeps_link: bool = False
     on_free: Callable[[], None] = lambda: None
+    called_s: float | None = None
     wanted_mib_s: int = NO_LIMIT
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -61,10 +71,12 @@ class Traffic:
         self._lanes: list[Lane] = []
         self._link_mib_s: dict[HostName, float] = {}
         self._waiting: list[asyncio.Event] = []
+        self._set_up_s = SET_UP_S
 
     @contextmanager
     def told_to(self, wanted: asyncio.Event) -> Iterator[None]:
-        """Set this event whenever a link has become free for others, until the block ends."""
+        """Set this event whenever a link is or soon will be free for others, until the block
+        ends."""
         self._waiting.append(wanted)
         try:
             yield
@@ -75,18 +87,17 @@ class Traffic:
         """What the links of these hosts carry, each way."""
         self._link_mib_s.update(link_mib_s)
 
-    def has_use_for(self, flow: Flow, begun: Sequence[Flow]) -> bool:
-        """Whether one more migration would copy, or be set up meanwhile. `begun`: those that are
-        to begin or have begun, and have no lane yet. Links that nobody has been on are free."""
-        if not {flow.source, flow.target} <= self._link_mib_s.keys():
-            return True
+    def outlook(self, begun: Sequence[Flow]) -> Outlook:
+        """What the links will have for one more in a moment. `begun`: those that are to begin or
+        have begun, and have no lane yet."""
         placed = {one.flow.vm for one in self._lanes}
-        soon = [
-            one
-            for one in begun
-            if one.vm not in placed and {one.source, one.target} <= self._link_mib_s.keys()
-        ]
-        return is_of_use(flow, [*(one.flow for one in self._lanes), *soon], self._link_mib_s)
+        soon = [one for one in begun if one.vm not in placed and self.knows(one)]
+        flows = [*(one.flow for one in self._lanes), *soon]
+        return outlook(flows, self._link_mib_s, self._set_up_s)
+
+    def knows(self, flow: Flow) -> bool:
+        """Whether it is known what its links carry."""
+        return {flow.source, flow.target} <= self._link_mib_s.keys()
 
     @asynccontextmanager
     async def lane(
@@ -100,6 +111,7 @@ class Traffic:
         self._share_out()
         if not is_begun:
             lane.told_mib_s = lane.wanted_mib_s
+            lane.called_s = self._clock.monotonic()
         tasks = [
             asyncio.create_task(self._keep_told(lane)),
             asyncio.create_task(self._listen(lane)),
@@ -112,10 +124,24 @@ class Traffic:
             self._lanes.remove(lane)
             self._share_out()
 
+    def note_left(self, lane: Lane, left_mib: float) -> None:
+        """So much it has to send yet, if its guest wrote nothing more; told from when on its
+        memory is copied."""
+        if lane.called_s is not None:
+            took_s = self._clock.monotonic() - lane.called_s
+            self._set_up_s = (self._set_up_s + took_s) / 2
+            lane.called_s = None
+        lane.flow = replace(lane.flow, left_mib=left_mib)
+        if not lane.flow.is_past and is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s):
+            self._tell()
+
     def leave_link(self, lane: Lane) -> None:
         """Nothing but its last bytes, if at all, goes over its links any more."""
         lane.flow = replace(lane.flow, is_past=True)
         self._share_out()
+        self._tell()
+
+    def _tell(self) -> None:
         for one in self._waiting:
             one.set()
 

@@ -1,7 +1,8 @@
 """Many real migrations in a row, and not one that is lost, doubled or left in doubt.
 
-`make test` makes twenty, `make soak-lab` a thousand, or as many as `N` says; FURLOUGH_SOAK_S ends
-it after so many seconds, with the number that was reached in its last line.
+`make test` makes twenty, `make soak-lab` a thousand, or as many as `N` says. Those may be made in
+several runs: FURLOUGH_SOAK is a file that keeps the tally, FURLOUGH_SOAK_S ends a run after so many
+seconds, and the next one goes on from there. What went wrong once stays in it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.history import commit_now
 
 from furlough.client import Client
 from furlough.context import load_context
@@ -28,17 +30,15 @@ def crowd(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
     yield from driven(own_name("s"), Options(vms=6), tmp_path_factory)
 
 
-def made(fleet: Fleet, wanted: int, within_s: float) -> Tally:
-    """So many migrations, with a line for whoever keeps the figures."""
-    log = os.environ.get("FURLOUGH_SOAK")
+def made(fleet: Fleet, wanted: int, within_s: float, tally: Tally, kept: Path | None) -> None:
+    """Migrations until the tally has so many; kept after every round."""
 
-    def tell(line: str) -> None:
-        if log:
-            with Path(log).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+    def tell(_: str) -> None:
+        if kept is not None:
+            tally.keep(kept)
 
     with Client(load_context()) as client:
-        return travel(fleet.lab, client, wanted, within_s=within_s, tell=tell)
+        travel(fleet.lab, client, wanted, within_s=within_s, tally=tally, tell=tell)
 
 
 def check(tally: Tally) -> None:
@@ -52,7 +52,8 @@ def check(tally: Tally) -> None:
 @pytest.mark.lab
 @pytest.mark.timeout(400)
 def test_twenty_migrations_in_a_row_lose_nobody_and_leave_none_in_doubt(crowd: Fleet) -> None:
-    tally = made(crowd, 20, 200)
+    tally = Tally()
+    made(crowd, 20, 200, tally, None)
     check(tally)
     assert tally.migrations >= 20
 
@@ -60,9 +61,14 @@ def test_twenty_migrations_in_a_row_lose_nobody_and_leave_none_in_doubt(crowd: F
 @pytest.mark.lab_soak
 @pytest.mark.timeout(MANY_S + 300)
 def test_a_thousand_migrations_in_a_row_lose_nobody_and_leave_none_in_doubt(crowd: Fleet) -> None:
-    wanted = int(os.environ.get("FURLOUGH_SOAK_N", str(MANY)))
+    wanted = int(os.environ.get("FURLOUGH_SOAK_N") or MANY)
     limit_s = os.environ.get("FURLOUGH_SOAK_S")
-    tally = made(crowd, wanted, float(limit_s or MANY_S))
+    named = os.environ.get("FURLOUGH_SOAK")
+    kept = Path(named) if named else None
+    tally = Tally.kept_in(kept) if kept else Tally()
+    tally.commits.append(commit_now())
+    made(crowd, wanted, float(limit_s or MANY_S), tally, kept)
+    print(tally.summary)  # noqa: T201  # for whoever makes it
     check(tally)
-    # Somebody who sets a time wants what fits in it; the figure is in the last line.
+    # Somebody who sets a time wants what fits in it; the next run goes on from there.
     assert tally.migrations >= (1 if limit_s else wanted)

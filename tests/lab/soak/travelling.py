@@ -3,9 +3,11 @@ product. After every round each VM is looked for on every host, and the guests s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
+from pathlib import Path
 
 from furlough.client import Client
 from furlough.core.states import StepState, is_final
@@ -19,7 +21,8 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Tally:
-    """What came of all migrations so far. `again`: attempts beyond the first of a step."""
+    """What came of all migrations so far. `again`: attempts beyond the first of a step; `commits`:
+    the code that made them, in the order in which runs began."""
 
     migrations: int = 0
     again: int = 0
@@ -29,6 +32,18 @@ class Tally:
     doubled: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     longest_gap_ms: int = 0
+    commits: list[str] = field(default_factory=list)
+
+    @classmethod
+    def kept_in(cls, path: Path) -> Tally:
+        """What earlier runs have left in a file; nothing, where there is none."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+    def keep(self, path: Path) -> None:
+        """For the next run: what went wrong stays on record until somebody removes the file."""
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        aside.replace(path)
 
     @property
     def summary(self) -> str:
@@ -41,20 +56,20 @@ class Tally:
         )
 
 
-def travel(lab: Lab, client: Client, wanted: int, *, within_s: float, tell: Tell) -> Tally:
-    """At least so many migrations, as long as there is time for another round of them."""
-    tally, began = Tally(), unix_now()
+def travel(
+    lab: Lab, client: Client, wanted: int, *, within_s: float, tally: Tally, tell: Tell
+) -> None:
+    """Migrations until the tally has so many, as long as there is time for another round of them;
+    told after every round."""
+    began, before_s = unix_now(), tally.seconds
     for number in count(1):
         if tally.migrations >= wanted or unix_now() - began > within_s:
             break
         since = unix_now()
         make_round(lab, client, tally, shift=number)
         look(lab, tally, since)
-        tally.seconds = unix_now() - began
-        if number % 10 == 0:
-            tell(tally.summary)
-    tell(tally.summary)
-    return tally
+        tally.seconds = before_s + unix_now() - began
+        tell(tally.summary)
 
 
 def make_round(lab: Lab, client: Client, tally: Tally, *, shift: int) -> None:
