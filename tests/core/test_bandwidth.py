@@ -18,8 +18,8 @@ from furlough.core.bandwidth import (
     speeds,
     stream_mib_s,
 )
-from furlough.core.estimate import SET_UP_S
 from furlough.core.ids import HostName, VmId
+from furlough.core.timing import SET_UP_S
 from tests.core.builders import H1, H2, H3, repeatable
 
 LINKS = {H1: 100.0, H2: 100.0, H3: 100.0}

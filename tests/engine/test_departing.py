@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from furlough.core.admission import Flight
 from furlough.core.bandwidth import Flow, Outlook, outlook
-from furlough.core.estimate import SET_UP_S
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.policy import Limits
+from furlough.core.timing import SET_UP_S
 from furlough.engine.departing import Candidate, Departures
 from tests.core.builders import H1, H2, H3, a_step, planned, vm_id
 

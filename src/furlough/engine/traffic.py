@@ -21,8 +21,8 @@ from furlough.core.bandwidth import (
     outlook,
     speeds,
 )
-from furlough.core.estimate import SET_UP_S
 from furlough.core.ids import HostName
+from furlough.core.timing import SET_UP_S
 from furlough.errors import FurloughError
 from furlough.ports import Clock, Hypervisor
 
