@@ -275,8 +275,8 @@ class Runner:
             self._aborting.discard(step.number)
 
     def _start(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
-        """Begin steps in order, as far as our own flights leave slots; the store has the last
-        word, since it knows the flights of all operations."""
+        """Begin steps in order, as far as our own flights, and older operations that wait, leave
+        slots; the store has the last word, since it knows the flights of all operations."""
         now = self._work.clock.monotonic()
         active = [
             self._ledger.operation.step(number)
@@ -285,6 +285,7 @@ class Runner:
         ]
         flying = [flight for step in active if (flight := self._flight_of(step)) is not None]
         begun = [flow for step in active if (flow := self._flow_of(step)) is not None]
+        ahead = self._work.queue.before(self._ledger.operation.id, now)
         full: set[HostName] = set()
         for step in steps:
             if step.planned.source in full and step.method is Method.LIVE:
@@ -297,8 +298,13 @@ class Runner:
             if flight is not None:
                 limits = self._limits.get(flight.cluster, Limits())
                 if not has_slot(flight, flying, limits) or not self._has_use(step, begun):
+                    self._work.queue.leave(step.id)
                     if is_full(flight.source, flying, limits):
                         full.add(flight.source)
+                    continue
+                if ahead and not has_slot(flight, [*flying, *ahead], limits):
+                    # An older operation waits for what would be left.
+                    self._resting[step.number] = now + self._work.pace.poll_s
                     continue
                 flying.append(flight)
                 begun += [flow for flow in (self._flow_of(step),) if flow is not None]

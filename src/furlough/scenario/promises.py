@@ -398,9 +398,9 @@ def held_too_long(cluster: SimCluster, books: Books, operation: Operation) -> It
     """L6: nothing is held for an operation that is over, and no host that takes VMs refuses them;
     no paused copy is left beside the VM."""
     room = [one.vm for one in books.reservations if one.operation == operation.id]
-    owned = [one.host for one in books.standings.values() if one.operation == operation.id]
-    if room or owned:
-        yield f"L6: {operation.id} is over and still holds {room or owned}"
+    hosts = [one.host for one in books.standings.values() if one.operation == operation.id]
+    if room or hosts:
+        yield f"L6: {operation.id} is over and still holds {room or hosts}"
     for host in operation.hosts:
         marker = cluster.hosts[host].marker
         is_ours = marker is not None and marker.operation == operation.id
