@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.seeded_run import SeededRun, play
 
-RUNS = int(os.environ.get("FURLOUGH_RUNS", "450"))
+RUNS = int(os.environ.get("FURLOUGH_RUNS", "300"))
 FIRST = int(os.environ.get("FURLOUGH_FIRST_SEED", "1"))
 KINDS = {
     "lost_request", "lost_reply", "refused", "lost_finish", "delayed", "late", "refused_effect",
@@ -27,7 +27,7 @@ MANY = 300
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-def test_no_seeded_run_breaks_a_promise() -> None:
+def test_no_seeded_run_breaks_a_promise(capsys: pytest.CaptureFixture[str]) -> None:
     # The order of sets is a part of a run: the same in every process.
     os.environ["PYTHONHASHSEED"] = "0"
     with ProcessPoolExecutor(
@@ -37,6 +37,11 @@ def test_no_seeded_run_breaks_a_promise() -> None:
         initargs=(10,),
     ) as processes:
         runs = list(processes.map(play, range(FIRST, FIRST + RUNS), chunksize=10))
+    void = sum(run.is_void for run in runs)
+    evacuations = sum(run.evacuations for run in runs)
+    words = f"{len(runs)} runs, {evacuations} evacuations, {void} runs void"
+    with capsys.disabled():
+        print(words)  # noqa: T201
     broken = [run for run in runs if run.violations]
     assert not broken, _first_words(broken)
     if len(runs) >= MANY:

@@ -29,13 +29,18 @@ class Candidate:
 @dataclass(kw_only=True)
 class Departures:
     """`flying`, `begun`: the migrations of this operation that are to begin or have begun;
-    `outlook`: what links will have for one more, beside these and those of other operations. The
-    store has the last word on slots, since it knows the flights of all operations."""
+    `outlook`: what links will have for one more, beside these and those of other operations;
+    `ahead`: those of older operations that wait for a slot. The store has the last word on slots,
+    since it knows the flights of all operations. What comes of it besides: `unable`, who could not
+    begin whatever others wait for, and `yielding`, who leaves its slot to an older operation."""
 
     limits: Mapping[ClusterName, Limits]
     outlook: Callable[[Sequence[Flow]], Outlook]
     flying: list[Flight]
     begun: list[Flow]
+    ahead: Sequence[Flight] = ()
+    unable: list[Step] = field(default_factory=list)
+    yielding: list[Step] = field(default_factory=list)
     _full: set[HostName] = field(default_factory=set)
     _now: Outlook | None = None
 
@@ -57,7 +62,14 @@ class Departures:
 
     def _may_begin(self, one: Candidate, flight: Flight) -> bool:
         has_use = one.flow is None or self._links.has_use_for(one.flow)
-        return self._has_slot(flight) and has_use
+        if not self._has_slot(flight) or not has_use:
+            self.unable.append(one.step)
+            return False
+        limits = self.limits.get(flight.cluster, Limits())
+        if self.ahead and not has_slot(flight, [*self.flying, *self.ahead], limits):
+            self.yielding.append(one.step)
+            return False
+        return True
 
     def _has_slot(self, flight: Flight) -> bool:
         if flight.source in self._full:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
-from furlough.core.admission import terms_of
+from furlough.core.admission import Flight, terms_of
 from furlough.core.bandwidth import NO_LIMIT, Flow, stream_mib_s
 from furlough.core.encryption import Wire
 from furlough.core.estimate import link_mib_s
@@ -188,11 +188,20 @@ class Migration:
         except Conflict as error:
             if error.code != "slot.none":
                 raise
+            self._wait_for_slot(target, inventory)
             return False
         except Refused as error:
             await self._refuse(target, error.code, error.message)
             return False
+        self._work.queue.leave(self._step.id)
         return True
+
+    def _wait_for_slot(self, target: HostName, inventory: Inventory) -> None:
+        """Said again at every try, of which there is one a poll."""
+        cluster = inventory.host(target).cluster
+        flight = Flight(source=self._source, target=target, cluster=cluster)
+        until_s = self._work.clock.monotonic() + 2 * self._work.pace.poll_s
+        self._work.queue.wait(self._step.operation, self._step.id, flight, until_s=until_s)
 
     async def _refuse_clear(self, target: HostName, wire: Wire) -> None:
         """Certificates may have gone, or the wish may have come, since the plan."""

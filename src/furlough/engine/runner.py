@@ -281,8 +281,9 @@ class Runner:
             self._aborting.discard(step.number)
 
     def _start(self, tasks: asyncio.TaskGroup, steps: Sequence[Step]) -> None:
-        """Begin steps in order, as far as our own flights leave slots; the store has the last
-        word, since it knows the flights of all operations."""
+        """Begin steps in order, as far as our own flights, and older operations that wait, leave
+        slots; the store has the last word, since it knows the flights of all operations."""
+        now = self._work.clock.monotonic()
         active = [
             self._ledger.operation.step(number)
             for number in self._active
@@ -293,10 +294,15 @@ class Runner:
             outlook=self._work.traffic.outlook,
             flying=[flight for step in active if (flight := self._flight_of(step)) is not None],
             begun=[flow for step in active if (flow := self._flow_of(step)) is not None],
+            ahead=self._work.queue.before(self._ledger.operation.id, now),
         )
         for step in departures.chosen(self._candidates(steps)):
             executor = self._executor(step)
             self._run(tasks, step, executor, executor.attempt)
+        for step in departures.unable:
+            self._work.queue.leave(step.id)
+        for step in departures.yielding:
+            self._resting[step.number] = now + self._work.pace.poll_s
 
     def _candidates(self, steps: Sequence[Step]) -> Iterator[Candidate]:
         """Those of these steps that are neither under way nor resting."""

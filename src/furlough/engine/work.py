@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.engine.observer import Observer
+from furlough.engine.queueing import SlotQueue
 from furlough.engine.settling import Settler
 from furlough.engine.traffic import Traffic
 from furlough.ports import Clock, Hypervisor, Marker, Notifier, Progress, Store
@@ -60,6 +61,7 @@ class Work:
     traffic: Traffic
     pace: Pace = field(default_factory=Pace)
     board: ProgressBoard = field(default_factory=ProgressBoard)
+    queue: SlotQueue = field(default_factory=SlotQueue)
 
     def marker(self, operation: OperationId, epoch: int, admit: tuple[VmId, ...] = ()) -> Marker:
         """The marker that this operation puts on a host."""

@@ -193,8 +193,11 @@ class Service:
         self, hosts: Sequence[HostName], options: EnterOptions, request: Request
     ) -> Operation:
         """Empty these hosts. `Refused` with the findings where a precheck forbids it."""
-        if (known := await self._intake.repeated(request)) is not None:
-            return known
+        return await self._intake.once(request, lambda: self._enter(hosts, options, request))
+
+    async def _enter(
+        self, hosts: Sequence[HostName], options: EnterOptions, request: Request
+    ) -> Operation:
         check_hosts_free(hosts, await self._intake.known(hosts))
         inventory = await self._intake.surveyed_inventory(hosts)
         options = self._settled(options, hosts, inventory)

@@ -83,8 +83,11 @@ class Exiting:
     ) -> Operation:
         """Bring the VMs home and put these hosts back into service; where they are in service,
         only the former."""
-        if (known := await self._intake.repeated(request)) is not None:
-            return known
+        return await self._intake.once(request, lambda: self._exit(hosts, options, request))
+
+    async def _exit(
+        self, hosts: Sequence[HostName], options: ExitOptions, request: Request
+    ) -> Operation:
         standings = await self._intake.known(hosts)
         check_hosts_free(hosts, standings)
         record = await self._store.away()

@@ -4,7 +4,7 @@ an accepted operation goes into the store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from furlough.core.plan import Plan
 from furlough.core.policy import Options
 from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Work
-from furlough.errors import Invalid
+from furlough.errors import Conflict, Invalid, Refused
 from furlough.planning.planner import roster_of
 from furlough.ports import IdempotencyKey
 from furlough.prechecks.requests import check_plan_allowed, check_timeout
@@ -68,6 +68,18 @@ class Intake:
     async def repeated(self, request: Request) -> Operation | None:
         """What an earlier request with the same idempotency key has led to."""
         return None if request.key is None else await self._store.repeat_of(request.key)
+
+    async def once(self, request: Request, ask: Callable[[], Awaitable[Operation]]) -> Operation:
+        """What this leads to, once for each idempotency key: also where the same request is
+        accepted while this one still looks at hosts, and is refused for that very reason (F095)."""
+        if (known := await self.repeated(request)) is not None:
+            return known
+        try:
+            return await ask()
+        except (Conflict, Refused):
+            if (known := await self.repeated(request)) is not None:
+                return known
+            raise
 
     async def inventory_of(self, vm: VmId) -> Inventory:
         """Fresh facts around one VM; `NotFound` where no host lists it."""
