@@ -134,8 +134,10 @@ class Traffic:
             # Up at once, down by and by: one that comes too late leaves its link idle.
             self._set_up_s = max(took_s, (self._set_up_s + took_s) / 2)
             lane.called_s = None
+        was_near = is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s)
         lane.flow = replace(lane.flow, left_mib=left_mib)
-        if not lane.flow.is_past and is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s):
+        is_near = is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s)
+        if is_near and not was_near and not lane.flow.is_past:
             self._tell()
 
     def leave_link(self, lane: Lane) -> None:
