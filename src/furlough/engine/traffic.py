@@ -28,7 +28,7 @@ from furlough.ports import Clock, Hypervisor
 # Until its memory is being copied, a migration cannot be told anything.
 _AGAIN_S = 0.05
 # What it takes on a link that is full, until that has been seen.
-_SET_UP_S = 2.0
+_SET_UP_S = 1.5
 
 
 @dataclass(eq=False)
