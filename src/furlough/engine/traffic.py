@@ -28,14 +28,16 @@ from furlough.ports import Clock, Hypervisor
 
 # Until its memory is being copied, a migration cannot be told anything.
 _AGAIN_S = 0.05
+# What it takes on a link that is full, until that has been seen.
+_SET_UP_S = 1.5
 
 
 @dataclass(eq=False)
 class Lane:
     """One migration's place. `told_mib_s`: the limit that holds for it, None where nobody knows;
     `keeps_link`: also when its CPUs stop on the source, since most is still to be sent then;
-    `on_free`: called when those before it have left it the link; `called_s`: when it was begun,
-    while it is being set up."""
+    `on_free`: called when those before it have left it the link; `called_s`: when it was begun
+    beside others, while it is being set up."""
 
     flow: Flow
     told_mib_s: int | None
@@ -71,7 +73,7 @@ class Traffic:
         self._lanes: list[Lane] = []
         self._link_mib_s: dict[HostName, float] = {}
         self._waiting: list[asyncio.Event] = []
-        self._set_up_s = SET_UP_S
+        self._set_up_s = _SET_UP_S
 
     @contextmanager
     def told_to(self, wanted: asyncio.Event) -> Iterator[None]:
@@ -111,7 +113,8 @@ class Traffic:
         self._share_out()
         if not is_begun:
             lane.told_mib_s = lane.wanted_mib_s
-            lane.called_s = self._clock.monotonic()
+            # Beside others it takes longer: what hosts say to each other waits for the same link.
+            lane.called_s = None if lane.is_free else self._clock.monotonic()
         tasks = [
             asyncio.create_task(self._keep_told(lane)),
             asyncio.create_task(self._listen(lane)),
@@ -129,10 +132,13 @@ class Traffic:
         memory is copied."""
         if lane.called_s is not None:
             took_s = self._clock.monotonic() - lane.called_s
-            self._set_up_s = (self._set_up_s + took_s) / 2
+            # Up at once, down by and by: one that comes too late leaves its link idle.
+            self._set_up_s = max(took_s, (self._set_up_s + took_s) / 2)
             lane.called_s = None
+        was_near = is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s)
         lane.flow = replace(lane.flow, left_mib=left_mib)
-        if not lane.flow.is_past and is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s):
+        is_near = is_near_its_end(lane.flow, self._link_mib_s, self._set_up_s)
+        if is_near and not was_near and not lane.flow.is_past:
             self._tell()
 
     def leave_link(self, lane: Lane) -> None:
