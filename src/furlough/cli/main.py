@@ -3,6 +3,8 @@
 What only one command needs is imported in that command: help must come at once.
 """
 
+# Options of entering are read off the command line by `enter_options`; a test sends each of them.
+# ruff: noqa: ARG001
 from __future__ import annotations
 
 import sys
@@ -25,6 +27,7 @@ from furlough.cli.entering import (
     Strict,
     Targets,
     WaitForEmpty,
+    WithinCluster,
     enter_options,
 )
 from furlough.errors import Invalid
@@ -197,6 +200,7 @@ def check(
     automation: Automation = None,
     on_failure: OnFailure = None,
     storage: Storage = None,
+    within_cluster: WithinCluster = None,
     reason: Reason = "",
     apply: Annotated[
         str | None,
@@ -226,7 +230,7 @@ def check(
         raise Invalid(
             "remedy.contradiction", "--apply and --undo at once.", remedy="Say one of them."
         )
-    options = enter_options(locals())
+    options = enter_options()
     with connect() as client:
         if apply is not None:
             _stop_unless_done(remedies.apply(client, hosts, apply, options, is_sure=yes))
@@ -262,6 +266,7 @@ def plan(
     automation: Automation = None,
     on_failure: OnFailure = None,
     storage: Storage = None,
+    within_cluster: WithinCluster = None,
     reason: Reason = "",
     inventory: FromFile = None,
     host: HostsOfFile = None,
@@ -292,7 +297,7 @@ def plan(
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
         of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
-        if any(of_hosts) or restore:
+        if any(of_hosts) or within_cluster is not None or restore:
             raise typer.BadParameter(_OF_HOSTS)
         names, targets = tuple(every_host), tuple(target_host or [])
         how = {"polish": polish, "verify": verify, "json": json}
@@ -302,7 +307,7 @@ def plan(
         raise typer.BadParameter(f"{which} takes --inventory FILE; live hosts are named alone.")
     from furlough.cli.live_plan import plan_live
 
-    options = enter_options(locals())
+    options = enter_options()
     sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json, restore=restore))
 
 
@@ -387,6 +392,7 @@ def enter(
     automation: Automation = None,
     on_failure: OnFailure = None,
     storage: Storage = None,
+    within_cluster: WithinCluster = None,
     order: MovesOrder = None,
     wait_for_empty: WaitForEmpty = True,
     timeout: Timeout = None,
@@ -399,7 +405,7 @@ def enter(
 
     With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
     """
-    options = enter_options(locals())
+    options = enter_options()
     _ask("enter", hosts, options, wait=wait, json=json)
 
 

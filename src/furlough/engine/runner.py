@@ -295,9 +295,9 @@ class Runner:
                 continue
             flight = self._flight_of(step)
             if flight is not None:
-                limits = self._limits.get(flight.cluster, Limits())
-                if not has_slot(flight, flying, limits) or not self._has_use(step, begun):
-                    if is_full(flight.source, flying, limits):
+                has_place = has_slot(flight, flying, self._limits)
+                if not has_place or not self._has_use(step, begun):
+                    if is_full(flight.source, flying, self._limits.get(flight.cluster, Limits())):
                         full.add(flight.source)
                     continue
                 flying.append(flight)
@@ -397,7 +397,12 @@ class Runner:
         target = step.target if step.state is StepState.STARTED else step.next_target
         if step.method is not Method.LIVE or step.is_final or source is None or target is None:
             return None
-        return Flight(source=source, target=target, cluster=self._cluster_of[source])
+        return Flight(
+            source=source,
+            target=target,
+            cluster=self._cluster_of[source],
+            into=self._cluster_of.get(target),
+        )
 
     async def _wait(self, wake_at: datetime | None) -> None:
         """Until something changes, or it is time to look again."""

@@ -92,16 +92,20 @@ class Invariants:
 
     async def _check_slots(self, order: MigrationOrder) -> None:
         enrolment = await self._store.enrolment()
-        cluster = enrolment.cluster(enrolment.host(order.source).cluster)
-        limits: Limits = cluster.policy.limits
+        clusters = {host.name: host.cluster for host in enrolment.hosts}
+        limits: dict[str, Limits] = {one.name: one.policy.limits for one in enrolment.clusters}
+        here, there = clusters[order.source], clusters[order.target]
         flying = list(self._cluster.migrations.values())
         self.peak = max(self.peak, len(flying) + 1)
         leaving = sum(1 for one in flying if one.source == order.source)
         arriving = sum(1 for one in flying if one.target == order.target)
-        if leaving >= limits.per_source or arriving >= limits.per_target:
+        if leaving >= limits[here].per_source or arriving >= limits[there].per_target:
             self._violated(f"slots: {order.source} sends {leaving}, {order.target} gets {arriving}")
-        if len(flying) >= limits.per_cluster:
-            self._violated(f"slots: {len(flying)} migrations in the cluster")
+        for cluster in {here, there}:
+            ends = [{clusters[one.source], clusters[one.target]} for one in flying]
+            within = sum(1 for both in ends if cluster in both)
+            if within >= limits[cluster].per_cluster:
+                self._violated(f"slots: {within} migrations in cluster {cluster}")
 
     async def before_copy(self, order: ColdOrder) -> None:
         """S6 of a cold move."""

@@ -38,9 +38,9 @@ from furlough.engine.work import Work
 from furlough.errors import Refused
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.candidates import candidates
+from furlough.planning.crossing import place_across
 from furlough.planning.hands_off import plan_hands_off
 from furlough.planning.homecoming import Return
-from furlough.planning.placement import place
 from furlough.planning.planner import (
     plan_action,
     plan_enter,
@@ -297,7 +297,7 @@ class Service:
         check_movable(found)
         hosts = candidates(inventory, [found.host], wanted)
         reservations = await self._store.reservations()
-        placement = place([found], hosts, inventory, reservations)
+        placement = place_across([found], hosts, inventory, reservations)
         if found.id not in placement.targets:
             raise fits_nowhere(found, placement)
         return await self._intake.accept(
