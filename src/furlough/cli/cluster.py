@@ -161,6 +161,7 @@ def _rule(rule: Mapping[str, Any]) -> str:
 
 @app.command()
 def add(
+    context: typer.Context,
     name: Name,
     memory_ceiling: Ceiling = None,
     vcpu_overcommit: Overcommit = None,
@@ -182,7 +183,7 @@ def add(
     from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
-    maintenance = _maintenance()
+    maintenance = enter_options(context)
     changes = _given(
         maintenance=maintenance or None,
         memory_ceiling=memory_ceiling,
@@ -202,6 +203,7 @@ def add(
 
 @app.command("set")
 def set_(
+    context: typer.Context,
     name: Name,
     memory_ceiling: Ceiling = None,
     vcpu_overcommit: Overcommit = None,
@@ -224,7 +226,7 @@ def set_(
     there. Its rules come from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
-    maintenance = _maintenance()
+    maintenance = enter_options(context)
     with connect() as client:
         known = client.cluster(name).policy
         _check_known(unset or [], known)
@@ -271,12 +273,6 @@ def _check_known(unset: Sequence[str], policy: Mapping[str, Any]) -> None:
                 "default of entering; nor is it overflow_clusters with any cluster in it.",
                 remedy=f"What could be taken away: {', '.join(sorted(known)) or 'nothing'}.",
             )
-
-
-def _maintenance() -> dict[str, object]:
-    """The defaults of entering that the command under way was given, as the API takes them: of
-    options of entering these commands have no others."""
-    return enter_options()
 
 
 def _overflow(said: list[str] | None, unset: Sequence[str]) -> list[str] | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import click
 import typer
 
 from furlough.cli import output
@@ -107,10 +106,10 @@ _NAMES = {
 }
 
 
-def enter_options() -> dict[str, object]:
-    """Of the options that the command under way was given: those of entering, as the API takes
-    them. Asked of the command line itself, so that no command has to hand them on one by one."""
-    words = click.get_current_context().params
+def enter_options(context: typer.Context) -> dict[str, object]:
+    """Of the options that a command was given: those of entering, as the API takes them. Read off
+    the command line itself, so that no command has to hand them on one by one."""
+    words = context.params
     said = {
         theirs: words[ours]
         for ours, theirs in _NAMES.items()

@@ -191,6 +191,7 @@ def apply(file: Annotated[Path, typer.Argument(metavar="FILE", help="A furlough.
 
 @app.command()
 def check(
+    context: typer.Context,
     hosts: Hosts,
     target_host: Targets = None,
     shut_down: ShutDown = None,
@@ -230,7 +231,7 @@ def check(
         raise Invalid(
             "remedy.contradiction", "--apply and --undo at once.", remedy="Say one of them."
         )
-    options = enter_options()
+    options = enter_options(context)
     with connect() as client:
         if apply is not None:
             _stop_unless_done(remedies.apply(client, hosts, apply, options, is_sure=yes))
@@ -257,6 +258,7 @@ _OF_HOSTS = (
 
 @app.command()
 def plan(
+    context: typer.Context,
     hosts: SomeHosts = None,
     target_host: PlanTargets = None,
     shut_down: ShutDown = None,
@@ -307,7 +309,7 @@ def plan(
         raise typer.BadParameter(f"{which} takes --inventory FILE; live hosts are named alone.")
     from furlough.cli.live_plan import plan_live
 
-    options = enter_options()
+    options = enter_options(context)
     sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json, restore=restore))
 
 
@@ -383,6 +385,7 @@ def plan_diff(
 
 @app.command()
 def enter(
+    context: typer.Context,
     hosts: Hosts,
     target_host: Targets = None,
     shut_down: ShutDown = None,
@@ -405,7 +408,7 @@ def enter(
 
     With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
     """
-    options = enter_options()
+    options = enter_options(context)
     _ask("enter", hosts, options, wait=wait, json=json)
 
 
