@@ -306,9 +306,12 @@ class Service:
 
     # --- steering operations ---------------------------------------------------------------
 
-    async def cancel(self, which: OperationId, mode: CancelMode, by: str) -> Operation:
-        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled."""
-        return await self._steering.cancel(which, mode, by)
+    async def cancel(
+        self, which: OperationId, mode: CancelMode, by: str, plan_hash: str | None = None
+    ) -> Operation:
+        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled.
+        `plan_hash`: with mode `put_back`, carry out this plan and no other."""
+        return await self._steering.cancel(which, mode, by, plan_hash)
 
     async def put_back_plan(self, which: OperationId) -> tuple[Plan, tuple[Return, ...]]:
         """What a cancel that puts back would do now, and what becomes of each VM that has left.

@@ -88,9 +88,10 @@ class PolicyBody(Body):
 
 
 class CancelBody(Body):
-    """How to cancel."""
+    """How to cancel. `plan_hash`: with mode `put_back`, by this plan and no other."""
 
     mode: CancelMode = CancelMode.STOP
+    plan_hash: str | None = Field(default=None, max_length=64)
 
 
 class ApproveBody(Body):
