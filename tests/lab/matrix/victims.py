@@ -32,8 +32,8 @@ class Victim:
     """One row. `absent`: phases in which it cannot be hit, with the reason. `costs_it`: phases in
     which the VM itself may die of it, because the only whole copy does. `is_unfelt`: the migration
     goes on without it, and comes to its end at the first attempt. `is_missed`: as long as it lasts,
-    the operation has to say that it waits for it. `gives_up`: it lasts until the attempt is given up
-    for the reason with this code, which has to come."""
+    the operation has to say that it waits for it. `gives_up`: it lasts until the attempt is given
+    up for the reason with this code, which has to come."""
 
     name: str
     strike: Deed
