@@ -22,6 +22,7 @@ from furlough.core.convergence import (
     first_limit_ms,
     noted,
     rung,
+    silence,
 )
 from furlough.core.ids import HostName, VmId
 from furlough.core.looks import Job, Presence
@@ -51,11 +52,13 @@ class Patient:
 @dataclass(frozen=True, kw_only=True)
 class Voice:
     """How help speaks: `announce` makes an act durable before it is made; `acts` are those made so
-    far; `show` is given the progress, for whoever follows it."""
+    far; `show` is given the progress, for whoever follows it; `wait` says what is being waited for
+    (code and words; without a code: for nothing any more)."""
 
     announce: Callable[[Act, HostName, str], Awaitable[None]]
     acts: Callable[[], frozenset[Act]]
     show: Callable[[Progress], None]
+    wait: Callable[[str, str], Awaitable[None]]
 
 
 class Helper:
@@ -72,6 +75,7 @@ class Helper:
         self._limit_ms = USUAL_LIMIT_MS
         self._course: Course | None = None
         self._was_free = False
+        self._silence = ""
         self._refused: dict[Act, int] = {}
         # Who counts the milliseconds of its pause shares no link in them.
         is_counted = patient.policy.downtime_budget_ms is not None
@@ -114,9 +118,16 @@ class Helper:
             self._course = None  # In the shadow it was slow because it was told to be.
         self._was_free = self._lane.is_free
         self._course = noted(self._course, self._sample(progress))
+        await self._tell(silence(self._course, self._terms()))
         found = rung(self._course, self._terms())
         if found is not None and (self._was_free or found.code == "migration.stalled"):
             await self._make(found)
+
+    async def _tell(self, words: str) -> None:
+        """What it waits for, where that is another thing than before."""
+        if words != self._silence:
+            self._silence = words
+            await self._voice.wait("migration.postcopy_silent" if words else "", words)
 
     def _sample(self, progress: Progress) -> Sample:
         return Sample(

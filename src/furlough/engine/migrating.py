@@ -242,7 +242,10 @@ class Migration:
             may_post_copy=attempt.may_post_copy,
         )
         voice = Help(
-            announce=self._announce, acts=lambda: frozenset(self._step.acts), show=self._show
+            announce=self._announce,
+            acts=lambda: frozenset(self._step.acts),
+            show=self._show,
+            wait=self._wait_named,
         )
         async with self._work.traffic.lane(flow, links, is_begun=is_begun) as lane:
             self._helper = Helper(self._work, patient, voice, lane)
