@@ -125,9 +125,16 @@ class Helper:
 
     async def _tell(self, words: str) -> None:
         """What it waits for, where that is another thing than before."""
-        if words != self._silence:
-            self._silence = words
-            await self._voice.wait("migration.postcopy_silent" if words else "", words)
+        if words == self._silence:
+            return
+        self._silence = words
+        if words:
+            await self._wait("migration.postcopy_silent", words)
+        else:
+            await self._wait("", "")
+
+    async def _wait(self, code: str, words: str) -> None:
+        await self._voice.wait(code, words)
 
     def _sample(self, progress: Progress) -> Sample:
         return Sample(
