@@ -122,6 +122,7 @@ def test_with_automation_off_people_move_and_it_ends_once_they_have(fleet: Fleet
     fleet.check(fleet.furlough("exit", "h1", "--wait"))
     # Who was moved by people is not on record.
     assert fleet.running() == {"vm1": ["h2"], "vm2": ["h3"], "vm3": []}
+    fleet.check(fleet.furlough("vm", "start", "vm3", "--wait"))
     fleet.check_witness(since, {})
 
 
