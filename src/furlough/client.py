@@ -250,9 +250,10 @@ class Client:
     def journal(self, which: str) -> list[EntryView]:
         return self._many(EntryView, f"/operations/{parse_operation_id(which)}/journal")
 
-    def cancel(self, which: str, mode: str) -> OperationView:
+    def cancel(self, which: str, mode: str, plan_hash: str | None = None) -> OperationView:
+        """Stop an operation; `plan_hash`: put back by this plan and no other."""
         path = f"/operations/{parse_operation_id(which)}/cancel"
-        return self._one(OperationView, "POST", path, {"mode": mode})
+        return self._one(OperationView, "POST", path, {"mode": mode, "plan_hash": plan_hash})
 
     def put_back_plan(self, which: str) -> PutBackView:
         """What a cancel that puts back would do now."""

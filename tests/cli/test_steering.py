@@ -66,4 +66,26 @@ def test_what_a_way_back_would_cost_is_shown_before_it_is_chosen(
     assert client.operation(which).state != "cancelling"
     both = furlough("operation", "cancel", which, "--put-back", "--finish")
     assert both.code == 2
-    assert furlough("operation", "cancel", which, "--put-back", "--wait").code == 5
+    nobody = furlough("operation", "cancel", which, "--put-back")
+    assert (nobody.code, "nobody is here to say yes" in nobody.err) == (8, True)
+    assert client.operation(which).state != "cancelling"
+    for option in (("--plan-hash", "0" * 64), ("--yes",), ("--dry-run",)):
+        assert furlough("operation", "cancel", which, *option).code == 2
+    other = furlough("operation", "cancel", which, "--put-back", "--plan-hash", "0" * 64)
+    assert (other.code, "no longer the one" in complaint(other)) == (9, True)
+    seen = furlough("operation", "cancel", which, "--put-back", "--dry-run", "--json").json
+    assert seen["plan"]["hash"] in shown.out
+    words = ("operation", "cancel", which, "--put-back", "--wait")
+    assert furlough(*words, "--plan-hash", seen["plan"]["hash"]).code == 5
+
+
+def test_a_way_back_is_carried_out_with_the_hash_of_the_plan_that_was_shown(
+    daemon: Running, furlough: Furlough, client: Client
+) -> None:
+    daemon.hold("h1")
+    which = client.ask("enter", ["h1"], {}).id
+    done = furlough("operation", "cancel", which, "--put-back", "--yes", "--wait")
+    assert (done.code, "0 migrations" in done.out) == (5, True)
+    (word,) = [one.event for one in client.journal(which) if one.kind == "cancel_requested"]
+    assert word["plan_hash"] is not None
+    assert word["plan_hash"] in done.out

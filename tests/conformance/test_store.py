@@ -296,14 +296,16 @@ async def test_what_is_enrolled_is_read_back_in_its_order(bare: Store) -> None:
     assert {one.mode for one in (await bare.standings()).values()} == {HostMode.AVAILABLE}
 
 
+def overflowing(name: ClusterName, other: ClusterName) -> Cluster:
+    """A cluster whose VMs another one takes where they find no place."""
+    return Cluster(name=name, policy=ClusterPolicy(overflow_clusters=(other,)))
+
+
 WRONG_ENROLMENTS = [
     (Enrolment(hosts=[host("x", SHED)]), "cluster.unknown"),
     (Enrolment(datastores=[datastore("other", SHED)]), "cluster.unknown"),
     (Enrolment(hosts=[host("x", datastores=("images", "lost"))]), "datastore.unknown"),
-    (
-        Enrolment(clusters=[Cluster(name=SHED)], hosts=[host("x", SHED, datastores=("images",))]),
-        "datastore.unknown",
-    ),
+    (Enrolment(clusters=[overflowing(RACK, SHED)]), "cluster.unknown"),
 ]
 
 
@@ -462,6 +464,41 @@ async def test_a_cluster_is_removed_when_it_is_empty(store: Store) -> None:
     await store.remove_cluster(RACK)
     enrolment = await store.enrolment()
     assert [*enrolment.clusters, *enrolment.datastores, *enrolment.hosts] == []
+
+
+@told
+async def test_hosts_of_another_cluster_may_see_a_datastore_as_well(store: Store) -> None:
+    both = Enrolment(clusters=[Cluster(name=SHED)], hosts=[host("x", SHED, datastores=("images",))])
+    await store.enrol(both)
+    assert (await store.enrolment()).host(HostName("x")).datastores == ("images",)
+    with pytest.raises(Conflict, match="a, b, c, d, x"):
+        await store.remove_datastore("images")
+
+
+@told
+async def test_clusters_that_take_each_others_vms_are_enrolled_together(store: Store) -> None:
+    both = [overflowing(RACK, SHED), overflowing(SHED, RACK)]
+    await store.enrol(Enrolment(clusters=both))
+    assert list((await store.enrolment()).clusters) == both
+
+
+@told
+async def test_a_cluster_does_not_take_its_own_vms_over(store: Store) -> None:
+    with pytest.raises(Invalid) as refusal:
+        await store.enrol(Enrolment(clusters=[overflowing(RACK, RACK)]))
+    assert refusal.value.code == "cluster.overflow"
+    assert list((await store.enrolment()).clusters) == list(FLEET.clusters)
+
+
+@told
+async def test_a_cluster_that_another_one_counts_on_is_not_removed(store: Store) -> None:
+    await store.enrol(Enrolment(clusters=[Cluster(name=SHED)]))
+    await store.enrol(Enrolment(clusters=[overflowing(RACK, SHED)]))
+    with pytest.raises(Conflict, match="takes VMs of rack") as refusal:
+        await store.remove_cluster(SHED)
+    assert refusal.value.code == "cluster.takes_overflow"
+    await store.enrol(Enrolment(clusters=[Cluster(name=RACK)]))
+    await store.remove_cluster(SHED)
 
 
 @told
@@ -1032,6 +1069,34 @@ async def test_other_clusters_do_not_use_up_the_slots_of_this_one(store: Store) 
     here = await begun(store, migrating(move(2, A, B)))
     await here.start(1, given=terms(Limits(per_cluster=1)))
     assert here.operation.step(1).state is StepState.STARTED
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "granted"),
+    [
+        (Limits(), Limits(), True),
+        (Limits(per_cluster=1), Limits(), False),
+        (Limits(), Limits(per_cluster=1), False),
+        (Limits(per_target=1), Limits(), True),
+        (Limits(), Limits(per_target=1), False),
+    ],
+)
+@told
+async def test_who_goes_to_another_cluster_takes_a_slot_in_both(
+    store: Store, here: Limits, there: Limits, granted: bool
+) -> None:
+    x = HostName("x")
+    await store.enrol(Enrolment(clusters=[Cluster(name=SHED)], hosts=[host("x", SHED)]))
+    await flying(store, move(1, A, x))
+    second = await begun(store, migrating(move(2, B, x)))
+    given = replace(terms(here), limits={RACK: here, SHED: there})
+    if granted:
+        await second.start(1, given=given)
+        assert second.operation.step(1).state is StepState.STARTED
+    else:
+        with pytest.raises(Conflict) as refusal:
+            await second.start(1, given=given)
+        assert refusal.value.code == "slot.none"
 
 
 @told

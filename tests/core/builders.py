@@ -79,6 +79,7 @@ def a_cluster(
     reserve: Reserve = Reserve.NONE,
     severity: Mapping[str, str] | None = None,
     rules: Iterable[Rule] = (),
+    overflow: Iterable[ClusterName] = (),
 ) -> Cluster:
     """A cluster that lets VMs fill its hosts, one host away at a time."""
     policy = ClusterPolicy(
@@ -88,6 +89,7 @@ def a_cluster(
         trusts_own_proofs=trusts_own_proofs,
         reserve=reserve,
         severity=tuple((severity or {}).items()),
+        overflow_clusters=tuple(overflow),
     )
     return Cluster(name=name, policy=policy, rules=tuple(rules))
 

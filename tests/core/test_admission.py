@@ -246,8 +246,13 @@ def test_reservations_granted_one_after_another_never_share_the_same_room(
 # --- slots -------------------------------------------------------------------------------------
 
 
-def _flight(source: HostName, target: HostName, cluster: ClusterName = C1) -> Flight:
-    return Flight(source=source, target=target, cluster=cluster)
+def _flight(
+    source: HostName,
+    target: HostName,
+    cluster: ClusterName = C1,
+    into: ClusterName | None = None,
+) -> Flight:
+    return Flight(source=source, target=target, cluster=cluster, into=into)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +281,44 @@ def _flight(source: HostName, target: HostName, cluster: ClusterName = C1) -> Fl
 def test_a_migration_from_h1_to_h2_starts_only_within_all_limits(
     flying: list[Flight], limits: Limits, granted: bool
 ) -> None:
-    assert has_slot(_flight(H1, H2), flying, limits) is granted
+    assert has_slot(_flight(H1, H2), flying, {C1: limits}) is granted
+
+
+@pytest.mark.parametrize(
+    ("flying", "here", "there", "granted"),
+    [
+        ([], Limits(), Limits(), True),
+        ([_flight(H1, H2)], Limits(per_source=1), Limits(), False),
+        ([_flight(H1, H2)], Limits(), Limits(per_source=1), True),
+        ([_flight(H3, H4, C2)], Limits(), Limits(per_target=1), False),
+        ([_flight(H3, H4, C2)], Limits(per_target=1), Limits(), True),
+        ([_flight(H2, H3)], Limits(per_cluster=1), Limits(), False),
+        ([_flight(H3, H3, C2)], Limits(), Limits(per_cluster=1), False),
+        ([_flight(H2, H3, C1, C2)], Limits(), Limits(per_cluster=1), False),
+        ([_flight(H3, H2, C2, C1)], Limits(per_cluster=1), Limits(), False),
+    ],
+    ids=[
+        "nothing flies",
+        "its source is busy",
+        "sources over there may be",
+        "its target is busy",
+        "targets here may be",
+        "its own cluster is busy",
+        "the other cluster is busy",
+        "the other cluster is busy with another one that comes",
+        "its own cluster is busy with one that comes back",
+    ],
+)
+def test_a_migration_to_another_cluster_starts_only_within_the_limits_of_both(
+    flying: list[Flight], here: Limits, there: Limits, granted: bool
+) -> None:
+    assert has_slot(_flight(H1, H4, C1, C2), flying, {C1: here, C2: there}) is granted
+
+
+def test_a_cluster_that_says_nothing_of_limits_has_the_usual_ones() -> None:
+    most = Limits().per_source
+    assert has_slot(_flight(H1, H2), [_flight(H1, H3)] * (most - 1), {})
+    assert not has_slot(_flight(H1, H2), [_flight(H1, H3)] * most, {})
 
 
 @repeatable
@@ -289,7 +331,7 @@ def test_slots_granted_one_after_another_stay_within_every_limit(
 ) -> None:
     flying: list[Flight] = []
     for source, target in wishes:
-        if has_slot(_flight(source, target), flying, limits):
+        if has_slot(_flight(source, target), flying, {C1: limits}):
             flying.append(_flight(source, target))
     assert len(flying) <= limits.per_cluster
     for host in (H1, H2, H3):

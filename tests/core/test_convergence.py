@@ -14,6 +14,7 @@ from furlough.core.convergence import (
     first_limit_ms,
     noted,
     rung,
+    silence,
 )
 from furlough.core.operation import Act
 from furlough.core.vm_policy import OnMaintenance, PostCopy, VmPolicy
@@ -221,3 +222,12 @@ def test_a_paused_vm_whose_link_falls_silent_is_given_up_too() -> None:
     found = rung(silent(31), terms(VmPolicy(), Act.PAUSE_SOURCE))
     assert found is not None
     assert found.code == "migration.stalled"
+
+
+def test_a_link_that_is_silent_in_post_copy_is_told_and_nothing_is_given_up() -> None:
+    in_post_copy = terms(VmPolicy(), Act.START_POST_COPY)
+    assert silence(silent(29), in_post_copy) == ""
+    assert "none has for 30 s, in post-copy" in silence(silent(31), in_post_copy)
+    assert silence(silent(31, moved_mib=0.1), in_post_copy) == ""
+    assert rung(silent(31), in_post_copy) is None
+    assert silence(silent(31), terms()) == "", "before it, that is a stall"

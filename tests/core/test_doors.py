@@ -92,6 +92,19 @@ def test_every_door_is_in_the_table_and_is_strict_about_findings_that_there_are(
     assert {code for ways in DOORS.values() for code in ways.strict} <= set(CODES)
 
 
+def test_a_request_is_meant_as_the_users_of_its_door_expect() -> None:
+    options = replace(OPEN, strict=("vm.agent", "vm.no_backup"))
+    found = DOORS[Door.POWERVC].asked(options)
+    assert (found.order, found.scope) == (Order.MEMORY, Scope.RUNNING)
+    assert found.strict == ("vm.agent", "vm.no_backup", "vm.group")
+
+
+@pytest.mark.parametrize("door", list(Door))
+def test_through_powervcs_door_nobody_leaves_its_cluster(door: Door) -> None:
+    assert DOORS[door].asked(OPEN).within_cluster is (door is Door.POWERVC)
+    assert DOORS[door].asked(replace(OPEN, within_cluster=True)).within_cluster
+
+
 def test_clusters_that_differ_in_what_is_left_open_are_not_entered_by_one_request() -> None:
     one = cluster_with(EnterDefaults(automation=Automation.MANUAL))
     two = cluster_with(EnterDefaults(automation=Automation.OFF), C2)

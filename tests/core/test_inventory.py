@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from furlough.core.ids import HostName
-from furlough.core.inventory import Proof
+from furlough.core.ids import ClusterName, HostName
+from furlough.core.inventory import Proof, with_neighbours, with_overflow
 from furlough.core.states import HostMode, Power
 from furlough.errors import NotFound
 from tests.core.builders import (
@@ -20,6 +20,8 @@ from tests.core.builders import (
     an_inventory,
     vm_id,
 )
+
+C3 = ClusterName("c3")
 
 
 def test_a_vm_that_two_hosts_list_is_kept_twice() -> None:
@@ -94,3 +96,24 @@ def test_a_host_is_away_from_entering_until_its_exit_has_ended(
 def test_a_host_that_does_not_answer_is_not_connected() -> None:
     assert a_host().is_connected
     assert not a_host(silent_because="no route to host").is_connected
+
+
+# --- clusters that exchange VMs ------------------------------------------------------------------
+
+
+def test_a_cluster_sends_vms_only_to_those_it_names_and_may_have_some_of_those_that_name_it() -> (
+    None
+):
+    clusters = [a_cluster(C1, overflow=[C2]), a_cluster(C2, overflow=[C3]), a_cluster(C3)]
+    assert with_overflow([C1], clusters) == {C1, C2}
+    assert with_overflow([C1, C2], clusters) == {C1, C2, C3}
+    assert with_neighbours(C2, clusters) == {C1, C2, C3}
+    assert with_neighbours(C3, clusters) == {C2, C3}
+
+
+def test_vms_cross_from_a_host_to_another_one_as_the_cluster_of_the_first_says() -> None:
+    hosts = [a_host(H1), a_host(H2, cluster=C2), a_host(H3)]
+    inventory = an_inventory(hosts=hosts, clusters=[a_cluster(overflow=[C2]), a_cluster(C2)])
+    ends = [(one, two) for one in hosts for two in hosts]
+    pairs = [(one.name, two.name) for one, two in ends if inventory.may_cross(one, two)]
+    assert pairs == [(H1, H2), (H3, H2)]

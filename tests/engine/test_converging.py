@@ -169,6 +169,26 @@ async def test_f048_a_silent_data_link_is_given_up_and_the_vm_kept(stage: Stage)
 
 
 @story(locked)
+async def test_a_link_that_falls_silent_in_post_copy_is_told_until_it_speaks_again(
+    stage: Stage,
+) -> None:
+    """Nothing can be given up any more: neither side has all of it."""
+    await open_with(stage, post_copy="if_needed")
+    which = await enter(stage)
+    await until_phase(stage, Phase.POST_COPY)
+    stage.cluster.slow_down(H1, factor=0.0)
+    await stage.clock.sleep(45)
+    told = await stage.store.operation(which)
+    assert told.code == "migration.postcopy_silent"
+    assert "vm1" in (told.waiting_for or "")
+    stage.cluster.slow_down(H1, factor=1.0)
+    final = await stage.until_final(which)
+    assert final.state is SUCCEEDED
+    assert Act.ABORT not in step_of(final, 1).acts
+    await stage.invariants.check_final(which)
+
+
+@story(locked)
 async def test_f049_a_link_at_a_hundredth_is_slow_and_not_silent(stage: Stage) -> None:
     stage.add_vm(1, 1)
     stage.cluster.slow_down(H1, factor=0.01)

@@ -189,6 +189,20 @@ def test_the_daemon_is_told_of_cluster_datastore_and_hosts() -> None:
     }
 
 
+def test_several_clusters_share_the_hosts_and_take_who_finds_no_place_in_another() -> None:
+    text = configuration.furlough_toml(draw("lab", Options(hosts=5, clusters=2), 7))
+    config = tomllib.loads(text)
+    assert config["cluster"] == [
+        {"name": "lab", "overflow_clusters": ["lab-2"]},
+        {"name": "lab-2", "overflow_clusters": ["lab"]},
+    ]
+    clusters = [host["cluster"] for host in config["host"]]
+    assert clusters == ["lab", "lab", "lab", "lab-2", "lab-2"]
+    assert [one["datastores"] for one in config["host"]] == [["vms"]] * 5
+    with pytest.raises(Invalid, match="--clusters 3 is not between 1 and 2"):
+        Options(hosts=2, clusters=3)
+
+
 def test_a_directory_is_a_datastore_with_a_path() -> None:
     text = configuration.furlough_toml(draw("lab", Options(storage=Storage.DIR), 7))
     datastore = tomllib.loads(text)["datastore"][0]

@@ -126,13 +126,35 @@ def test_a_vm_that_is_home_already_is_left_alone(mode: RestoreMode) -> None:
     ]
 
 
-def test_a_vm_whose_host_belongs_to_another_cluster_by_now_stays_there() -> None:
-    vms = [a_vm(1, host=H2)]
-    hosts = [a_host(H1, mode=MAINTENANCE), replace(a_host(H2), cluster=C2)]
-    inventory = an_inventory(vms, hosts=hosts, clusters=[a_cluster(), a_cluster(C2)])
-    _, (judged,) = plan_exit(inventory, [H1], [away(1)], EVERYBODY)
-    assert judged.homecoming is Homecoming.STAYS
-    assert "h1 cannot take it back: it is in another cluster now" in judged.reason
+def _across(*vms: Vm, home_mib: int = 65536) -> Inventory:
+    """h1 on its way out of maintenance with h3 beside it; h2 belongs to another cluster."""
+    hosts = [
+        a_host(H1, mode=MAINTENANCE, memory_mib=home_mib),
+        a_host(H2, cluster=C2),
+        a_host(H3),
+    ]
+    return an_inventory(vms, hosts=hosts, clusters=[a_cluster(), a_cluster(C2)])
+
+
+def test_a_vm_that_went_to_another_cluster_comes_home_whatever_is_allowed_by_now() -> None:
+    plan, (judged,) = plan_exit(_across(a_vm(1, host=H2)), [H1], [away(1)], EVERYBODY)
+    assert (judged.homecoming, judged.now_on) == (Homecoming.LIVE, H2)
+    (move,) = [step for step in plan.steps if step.vm is not None]
+    assert (move.source, move.targets) == (H2, (H1,))
+
+
+def test_who_comes_from_another_cluster_stays_there_for_the_same_reasons_as_others() -> None:
+    far = a_vm(1, host=H2, networks=["dmz"])
+    _, (judged,) = plan_exit(_across(far), [H1], [away(1)], EVERYBODY)
+    assert judged.reason == "h1 cannot take it back: it has no network dmz"
+
+
+def test_a_home_host_has_no_more_room_for_those_from_another_cluster_than_for_others() -> None:
+    vms = [a_vm(1, host=H2, memory_mib=4096), a_vm(2, host=H3, memory_mib=6144)]
+    record = [away(1), away(2, left_on=H3)]
+    _, returns = plan_exit(_across(*vms, home_mib=8192), [H1], record, EVERYBODY)
+    found = {one.away.name: one.homecoming for one in returns}
+    assert found == {"vm1": Homecoming.STAYS, "vm2": Homecoming.LIVE}
 
 
 def test_a_vm_that_its_home_host_can_no_longer_run_stays_and_the_others_come() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from furlough.core.capacity import Reservation
 from furlough.core.cpu_model import HOST_PASSTHROUGH
-from furlough.core.findings import Finding, Verdict
+from furlough.core.findings import Finding, Severity, Verdict
 from furlough.core.ids import HostName, OperationId
 from furlough.core.inventory import Host, Inventory, Proof, Vm
 from furlough.core.plan import Method
-from furlough.core.policy import EnterOptions
+from furlough.core.policy import EnterOptions, Scope
 from furlough.core.states import HostMode, Power
+from furlough.core.vm_policy import OnMaintenance, VmPolicy
 from furlough.errors import NotFound
 from furlough.planning.assessment import Assessment
 from furlough.planning.candidates import candidates, movers
@@ -429,6 +431,69 @@ def test_the_hosts_of_another_cluster_are_never_considered() -> None:
     inventory = an_inventory(hosts=hosts, clusters=[a_cluster(C1), a_cluster(C2)])
     assert [host.name for host in candidates(inventory, [H1], EnterOptions())] == [H3]
     assert candidates(inventory, [H1], EnterOptions(target_hosts=(H2,))) == []
+
+
+def _overflowing(*vms: Vm, near: Sequence[Host] = ()) -> Inventory:
+    """h1 is emptied; h4 belongs to a cluster that takes who finds no place beside h1."""
+    return an_inventory(
+        vms,
+        hosts=[a_host(H1), *near, a_host(H4, cluster=C2)],
+        clusters=[a_cluster(overflow=[C2]), a_cluster(C2)],
+    )
+
+
+def test_who_crosses_is_named_with_the_host_it_goes_to_and_why_its_own_cluster_cannot_take_it() -> (
+    None
+):
+    inventory = _overflowing(a_vm(1, memory_mib=8192), a_vm(2), near=[a_host(H2, memory_mib=4096)])
+    assessment = _check(inventory)
+    crossing = _the(inventory, "vm.crosses")
+    assert crossing.message == (
+        "VM vm1 moves to h4 of cluster c2, since no host of cluster c1 takes it: h2: it has room "
+        "for 0 MiB and 62 vCPUs, 8192 MiB and 2 are needed."
+    )
+    assert crossing.severity is Severity.INFO
+    targets = {one.vm_name: (one.method, one.target) for one in assessment.dispositions}
+    assert targets == {"vm1": (Method.LIVE, H4), "vm2": (Method.LIVE, H2)}
+    assert assessment.blockers == ()
+
+
+def test_a_cluster_of_one_host_is_not_too_small_if_another_one_takes_its_vms() -> None:
+    assert _codes(_overflowing(a_vm(1))) == ["vm.crosses"]
+
+
+def test_who_could_be_stopped_crosses_rather_than_being_stopped() -> None:
+    inventory = _overflowing(a_vm(1, policy=VmPolicy(on_maintenance=OnMaintenance.SHUT_DOWN)))
+    (found,) = _check(inventory).dispositions
+    assert (found.method, found.target) == (Method.LIVE, H4)
+
+
+def test_who_moves_cold_crosses_as_well() -> None:
+    tied = replace(
+        a_vm(1, policy=VmPolicy(on_maintenance=OnMaintenance.COLD)), hindrances=("a disk",)
+    )
+    inventory = _overflowing(tied)
+    (found,) = _check(inventory).dispositions
+    assert (found.method, found.target) == (Method.COLD, H4)
+    assert "moves to h4 of cluster c2" in _the(inventory, "vm.crosses").message
+
+
+def test_who_is_off_and_has_to_leave_crosses_only_where_no_host_of_its_own_cluster_takes_it() -> (
+    None
+):
+    off = a_vm(1, power=Power.SHUT_OFF)
+    options = EnterOptions(scope=Scope.ALL)
+    for near, target, codes in ((a_host(H2), H2, 0), (a_host(H2, datastores=()), H4, 1)):
+        assessment = assess(_overflowing(off, near=[near]), [H1], options)
+        (found,) = assessment.dispositions
+        told = [one for one in assessment.reports[0].findings if one.code == "vm.crosses"]
+        assert (found.target, len(told)) == (target, codes)
+
+
+def test_hosts_of_another_cluster_to_which_nobody_goes_are_not_talked_about() -> None:
+    inventory = _overflowing(a_vm(1, host=H4, power=Power.SHUT_OFF), a_vm(1), near=[a_host(H2)])
+    assert "vm.definition_elsewhere" not in _codes(inventory)
+    assert _check(inventory).dispositions[0].target == H2
 
 
 def test_findings_come_in_the_order_in_which_people_read_them() -> None:

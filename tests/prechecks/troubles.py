@@ -16,6 +16,7 @@ from furlough.core.vm_policy import OnMaintenance, VmPolicy
 from furlough.planning.assessment import Assessment
 from furlough.prechecks.assessing import assess
 from tests.core.builders import (
+    C2,
     H1,
     H2,
     H3,
@@ -122,6 +123,15 @@ def _rule_against_all() -> Inventory:
     return an_inventory([a_vm(1)], clusters=[a_cluster(rules=[rule])])
 
 
+def _overflowing(vm: Vm | None = None) -> Inventory:
+    """h2 is full, and h3 belongs to a cluster that takes who finds no place."""
+    return an_inventory(
+        [vm or a_vm(1)],
+        hosts=[a_host(H1), a_host(H2, memory_mib=1024), a_host(H3, cluster=C2)],
+        clusters=[a_cluster(overflow=[C2]), a_cluster(C2)],
+    )
+
+
 def _site(code: str, subject: str, message: str) -> Inventory:
     return replace(leaving(a_vm(1)), site_findings=[(code, subject, message)])
 
@@ -152,6 +162,7 @@ TROUBLES: Mapping[str, Trouble] = {
                 a_cluster(rules=[Rule(name="r", kind=RuleKind.AFFINITY, vms=("vm1", "gone"))])
             ],
         ),
+        "vm.crosses": _overflowing(),
         "cluster.storage_repair": probed(a_probe(repairs=["md0 is rebuilding"])),
         "probe.failed": probed(a_probe(troubles=["no /proc/mdstat"])),
         "host.silent": with_hosts(a_host(H1, silent_because="off")),

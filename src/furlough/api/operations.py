@@ -84,8 +84,10 @@ async def show_journal(operation: str, service: TheService, _caller: Caller) -> 
 async def cancel_operation(
     operation: str, body: CancelBody, service: TheService, caller: Caller
 ) -> OperationView:
-    """Stop an operation: abort what is in flight, let it finish, or put back who has left."""
-    stopped = await service.cancel(parse_operation_id(operation), body.mode, caller)
+    """Stop an operation: abort what is in flight, let it finish, or put back who has left; `409`
+    with the present plan of that where it is another than the one named."""
+    which = parse_operation_id(operation)
+    stopped = await service.cancel(which, body.mode, caller, body.plan_hash)
     return await view_of(stopped, service)
 
 

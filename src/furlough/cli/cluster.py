@@ -1,5 +1,7 @@
 """`furlough cluster ...`"""
 
+# Options of entering are read off the command line by `enter_options`; a test sends each of them.
+# ruff: noqa: ARG001
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -42,6 +44,15 @@ Tls = Annotated[
     Literal["required", "when_possible", "off"] | None,
     typer.Option("--migration-tls", help="Whether migrations are encrypted."),
 ]
+Overflow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--overflow-cluster",
+        metavar="OTHER",
+        help="Another cluster that may take VMs which find no place in this one. Repeat for "
+        "several, the first one first.",
+    ),
+]
 Severities = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,8 +77,8 @@ Unset = Annotated[
     list[str] | None,
     typer.Option(
         "--unset",
-        help="A default of VMs, a finding's weight or a default of entering to take away. Repeat "
-        "for several.",
+        help="A default of VMs, a finding's weight, a default of entering or overflow_clusters to "
+        "take away. Repeat for several.",
     ),
 ]
 
@@ -114,6 +125,7 @@ def show(name: Name, json: Json = False) -> None:
     tables = {
         name: _as_words(policy.pop(name, {})) for name in ("vm_defaults", "severity", "maintenance")
     }
+    policy[_OVERFLOW] = ", ".join(policy.get(_OVERFLOW, ()))
     facts = {"name": found.name, "hosts": found.hosts, "vms": found.vms, **policy, **tables}
     output.print_facts({**facts, **{f"migrations_{name}": one for name, one in limits.items()}})
     for rule in rules:
@@ -149,6 +161,7 @@ def _rule(rule: Mapping[str, Any]) -> str:
 
 @app.command()
 def add(
+    context: typer.Context,
     name: Name,
     memory_ceiling: Ceiling = None,
     vcpu_overcommit: Overcommit = None,
@@ -156,6 +169,7 @@ def add(
     trusts_own_proofs: Trust = None,
     reserve: Reserve = None,
     migration_tls: Tls = None,
+    overflow_cluster: Overflow = None,
     severity: Severities = None,
     vm_default: VmDefaults = None,
     scope: Scope = None,
@@ -169,7 +183,7 @@ def add(
     from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
-    maintenance = _maintenance(locals())
+    maintenance = enter_options(context)
     changes = _given(
         maintenance=maintenance or None,
         memory_ceiling=memory_ceiling,
@@ -178,6 +192,7 @@ def add(
         trusts_own_proofs=trusts_own_proofs,
         reserve=reserve,
         migration_tls=migration_tls,
+        overflow_clusters=overflow_cluster or None,
         severity=_table("--severity", severity, {}, []),
         vm_defaults=_table("--vm-default", vm_default, {}, []),
     )
@@ -188,6 +203,7 @@ def add(
 
 @app.command("set")
 def set_(
+    context: typer.Context,
     name: Name,
     memory_ceiling: Ceiling = None,
     vcpu_overcommit: Overcommit = None,
@@ -195,6 +211,7 @@ def set_(
     trusts_own_proofs: Trust = None,
     reserve: Reserve = None,
     migration_tls: Tls = None,
+    overflow_cluster: Overflow = None,
     severity: Severities = None,
     vm_default: VmDefaults = None,
     scope: Scope = None,
@@ -209,7 +226,7 @@ def set_(
     there. Its rules come from a file: furlough apply."""
     from furlough.cli.daemon_access import connect
 
-    maintenance = _maintenance(locals())
+    maintenance = enter_options(context)
     with connect() as client:
         known = client.cluster(name).policy
         _check_known(unset or [], known)
@@ -222,6 +239,7 @@ def set_(
             trusts_own_proofs=trusts_own_proofs,
             reserve=reserve,
             migration_tls=migration_tls,
+            overflow_clusters=_overflow(overflow_cluster, unset or []),
             severity=_table("--severity", severity, weights, unset or []),
             vm_defaults=_table("--vm-default", vm_default, defaults, unset or []),
         )
@@ -246,22 +264,22 @@ def _given(**options: Any) -> dict[str, Any]:
 def _check_known(unset: Sequence[str], policy: Mapping[str, Any]) -> None:
     """`Invalid` where nothing of this name could be taken away."""
     known = {name for table in _TABLES for name in policy.get(table, {})}
+    known |= {_OVERFLOW} if policy.get(_OVERFLOW) else set()
     for name in unset:
         if name not in known:
             raise Invalid(
                 "option.unknown",
                 f"{name[:64]!r} is neither a default of VMs nor a finding's weight here, nor a "
-                "default of entering.",
+                "default of entering; nor is it overflow_clusters with any cluster in it.",
                 remedy=f"What could be taken away: {', '.join(sorted(known)) or 'nothing'}.",
             )
 
 
-_OF_ENTERING = ("scope", "automation", "on_failure", "storage", "order", "timeout")
-
-
-def _maintenance(words: Mapping[str, Any]) -> dict[str, object]:
-    """Of the words that a command was given: the defaults of entering, as the API takes them."""
-    return enter_options({name: words[name] for name in _OF_ENTERING})
+def _overflow(said: list[str] | None, unset: Sequence[str]) -> list[str] | None:
+    """The clusters that take over from now on; None where that does not change."""
+    if said:
+        return said
+    return [] if _OVERFLOW in unset else None
 
 
 def _merged(
@@ -291,6 +309,7 @@ def _table(
     return _merged(said, known, unset)
 
 
+_OVERFLOW = "overflow_clusters"
 _TABLES = ("severity", "vm_defaults", "maintenance")
 _EXAMPLES = {
     "--severity": "--severity vm.no_backup=blocker",

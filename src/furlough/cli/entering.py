@@ -5,8 +5,7 @@ What is not said is not sent: the cluster's default holds then, or else the daem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -80,6 +79,13 @@ WaitForEmpty = Annotated[
         help="With --automation off: whether it is over only once the host is empty.",
     ),
 ]
+WithinCluster = Annotated[
+    bool | None,
+    typer.Option(
+        "--within-cluster/--any-cluster",
+        help="Whether nobody may move to another cluster, although the own one allows it.",
+    ),
+]
 
 
 _NAMES = {
@@ -93,16 +99,22 @@ _NAMES = {
     "storage": "storage",
     "order": "order",
     "wait_for_empty": "wait",
+    "within_cluster": "within_cluster",
     "timeout": "timeout_s",
     "reason": "reason",
     "ticket": "ticket",
 }
 
 
-def enter_options(words: Mapping[str, Any]) -> dict[str, object]:
-    """Of the words that a command was given, by the names of its parameters: those that are options
-    of entering and were said, as the API takes them."""
-    said = {theirs: words[ours] for ours, theirs in _NAMES.items() if words.get(ours) is not None}
+def enter_options(context: typer.Context) -> dict[str, object]:
+    """Of the options that a command was given: those of entering, as the API takes them. Read off
+    the command line itself, so that no command has to hand them on one by one."""
+    words = context.params
+    said = {
+        theirs: words[ours]
+        for ours, theirs in _NAMES.items()
+        if words.get(ours) not in (None, (), [], "")
+    }
     if "timeout_s" in said:
         said["timeout_s"] = output.seconds(said["timeout_s"])
     return said

@@ -77,6 +77,9 @@ def up(
     tls: Annotated[
         bool, typer.Option("--tls/--no-tls", help="Certificates, so that migrations are encrypted.")
     ] = False,
+    clusters: Annotated[
+        int, typer.Option(help="How many clusters; each takes who finds no place in another.")
+    ] = 1,
     no_daemon: Annotated[bool, typer.Option("--no-daemon", help="Start no `furlough`.")] = False,
 ) -> None:
     """Build a lab: hosts, VMs, storage, links, and a furlough daemon that knows them."""
@@ -96,6 +99,7 @@ def up(
         rate_mbit_s=rate,
         keepalive=Keepalive.parse(keepalive) if keepalive else None,
         tls=tls,
+        clusters=clusters,
     )
     started = unix_now()
     typer.echo(f"Building lab {name}")

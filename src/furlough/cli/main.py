@@ -3,6 +3,8 @@
 What only one command needs is imported in that command: help must come at once.
 """
 
+# Options of entering are read off the command line by `enter_options`; a test sends each of them.
+# ruff: noqa: ARG001
 from __future__ import annotations
 
 import sys
@@ -25,6 +27,7 @@ from furlough.cli.entering import (
     Strict,
     Targets,
     WaitForEmpty,
+    WithinCluster,
     enter_options,
 )
 from furlough.errors import Invalid
@@ -188,6 +191,7 @@ def apply(file: Annotated[Path, typer.Argument(metavar="FILE", help="A furlough.
 
 @app.command()
 def check(
+    context: typer.Context,
     hosts: Hosts,
     target_host: Targets = None,
     shut_down: ShutDown = None,
@@ -197,6 +201,7 @@ def check(
     automation: Automation = None,
     on_failure: OnFailure = None,
     storage: Storage = None,
+    within_cluster: WithinCluster = None,
     reason: Reason = "",
     apply: Annotated[
         str | None,
@@ -226,7 +231,7 @@ def check(
         raise Invalid(
             "remedy.contradiction", "--apply and --undo at once.", remedy="Say one of them."
         )
-    options = enter_options(locals())
+    options = enter_options(context)
     with connect() as client:
         if apply is not None:
             _stop_unless_done(remedies.apply(client, hosts, apply, options, is_sure=yes))
@@ -253,6 +258,7 @@ _OF_HOSTS = (
 
 @app.command()
 def plan(
+    context: typer.Context,
     hosts: SomeHosts = None,
     target_host: PlanTargets = None,
     shut_down: ShutDown = None,
@@ -262,6 +268,7 @@ def plan(
     automation: Automation = None,
     on_failure: OnFailure = None,
     storage: Storage = None,
+    within_cluster: WithinCluster = None,
     reason: Reason = "",
     inventory: FromFile = None,
     host: HostsOfFile = None,
@@ -292,7 +299,7 @@ def plan(
         raise typer.BadParameter("Name a host to empty.")
     if inventory is not None:
         of_hosts = (shut_down, override, strict, scope, automation, on_failure, storage, reason)
-        if any(of_hosts) or restore:
+        if any(of_hosts) or within_cluster is not None or restore:
             raise typer.BadParameter(_OF_HOSTS)
         names, targets = tuple(every_host), tuple(target_host or [])
         how = {"polish": polish, "verify": verify, "json": json}
@@ -302,7 +309,7 @@ def plan(
         raise typer.BadParameter(f"{which} takes --inventory FILE; live hosts are named alone.")
     from furlough.cli.live_plan import plan_live
 
-    options = enter_options(locals())
+    options = enter_options(context)
     sys.exit(plan_live(every_host, options, verify=verify, html=html, json=json, restore=restore))
 
 
@@ -378,6 +385,7 @@ def plan_diff(
 
 @app.command()
 def enter(
+    context: typer.Context,
     hosts: Hosts,
     target_host: Targets = None,
     shut_down: ShutDown = None,
@@ -387,6 +395,7 @@ def enter(
     automation: Automation = None,
     on_failure: OnFailure = None,
     storage: Storage = None,
+    within_cluster: WithinCluster = None,
     order: MovesOrder = None,
     wait_for_empty: WaitForEmpty = True,
     timeout: Timeout = None,
@@ -399,7 +408,7 @@ def enter(
 
     With --wait, exit code 0: in maintenance; 1: failed; 3: refused; 4: timed out; 5: cancelled.
     """
-    options = enter_options(locals())
+    options = enter_options(context)
     _ask("enter", hosts, options, wait=wait, json=json)
 
 

@@ -132,21 +132,52 @@ def cancel(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --put-back: only show that plan and its cost.")
     ] = False,
+    plan_hash: Annotated[
+        str | None,
+        typer.Option(
+            "--plan-hash",
+            help="With --put-back: the plan that was seen; refused if it is another by now.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --put-back: say yes to the plan shown.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is over.")] = False,
     json: Json = False,
 ) -> None:
     """Stop an operation. VMs that have moved stay where they are, or are put back; all are
-    listed."""
+    listed.
+
+    --put-back shows its plan and cost first, and asks; exit code 8 if nobody is there to answer.
+    """
     from furlough.cli.daemon_access import connect, see_through
 
-    if (finish and put_back) or (dry_run and not put_back):
-        raise typer.BadParameter("--finish or --put-back; --dry-run goes with --put-back.")
+    if (finish and put_back) or ((dry_run or plan_hash or yes) and not put_back):
+        raise typer.BadParameter(
+            "--finish or --put-back; --dry-run, --plan-hash and --yes go with --put-back."
+        )
     mode = "finish" if finish else "put_back" if put_back else "stop"
     with connect() as client:
         if dry_run:
             _show_put_back(client.put_back_plan(which), json=json)
             return
-        sys.exit(see_through(client, lambda: client.cancel(which, mode), wait=wait, json=json))
+        if put_back and plan_hash is None:
+            plan_hash = _chosen_put_back(client.put_back_plan(which), is_sure=yes, json=json)
+        sys.exit(
+            see_through(client, lambda: client.cancel(which, mode, plan_hash), wait=wait, json=json)
+        )
+
+
+def _chosen_put_back(found: PutBackView, *, is_sure: bool, json: bool) -> str:
+    """The hash of this plan, once somebody has said yes to it; else the command ends."""
+    from furlough.cli.remedies import ask_person
+
+    if not json:
+        _show_put_back(found, json=False)
+    answer = None if is_sure else ask_person()
+    if answer is not None:
+        sys.exit(answer)
+    return found.plan.hash
 
 
 def _show_put_back(found: PutBackView, *, json: bool) -> None:
@@ -161,7 +192,10 @@ def _show_put_back(found: PutBackView, *, json: bool) -> None:
     )
     output.say()
     reports.print_plan(found.plan)
-    output.say(f"  -> To do this: furlough operation cancel {found.operation} --put-back")
+    output.say(
+        f"  -> To do this: furlough operation cancel {found.operation} --put-back "
+        f"--plan-hash {found.plan.hash}"
+    )
 
 
 @app.command()

@@ -48,13 +48,13 @@ def _carry_out(client: Client, asks: Mapping[str, Ask], code: str, *, is_sure: b
     if not changing:
         return output.DONE
     if not is_sure:
-        answer = _ask_person()
+        answer = ask_person()
         if answer is not None:
             return answer
     return max(_do(client, host, asks[host]) for host in changing)
 
 
-def _ask_person() -> int | None:
+def ask_person() -> int | None:
     """None where a person at the terminal says yes; else the exit code."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         output.warn(

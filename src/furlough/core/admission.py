@@ -53,11 +53,18 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True)
 class Flight:
-    """One live migration in flight."""
+    """One live migration in flight. `cluster`: its source's; `into`: its target's, where that is
+    another one."""
 
     source: HostName
     target: HostName
     cluster: ClusterName
+    into: ClusterName | None = None
+
+    @property
+    def clusters(self) -> tuple[ClusterName, ...]:
+        """Those in which it takes a slot: one, or two."""
+        return (self.cluster,) if self.into in (None, self.cluster) else (self.cluster, self.into)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,15 +204,22 @@ def check_room(
         )
 
 
-def has_slot(flight: Flight, flying: Iterable[Flight], limits: Limits) -> bool:
-    """Whether one more migration may start beside those in flight."""
+def has_slot(
+    flight: Flight, flying: Iterable[Flight], limits: Mapping[ClusterName, Limits]
+) -> bool:
+    """Whether one more migration may start beside those in flight: as its source's cluster says of
+    sources, its target's of targets, and both of all that begins or ends in them."""
     others = list(flying)
+    here, there = flight.clusters[0], flight.clusters[-1]
     into_target = sum(1 for one in others if one.target == flight.target)
-    in_cluster = sum(1 for one in others if one.cluster == flight.cluster)
     return (
-        not is_full(flight.source, others, limits)
-        and into_target < limits.per_target
-        and in_cluster < limits.per_cluster
+        not is_full(flight.source, others, limits.get(here, Limits()))
+        and into_target < limits.get(there, Limits()).per_target
+        and all(
+            sum(1 for one in others if cluster in one.clusters)
+            < limits.get(cluster, Limits()).per_cluster
+            for cluster in flight.clusters
+        )
     )
 
 

@@ -174,6 +174,14 @@ def rung(course: Course, terms: Terms) -> Rung | None:
     return _raise_limit(course, terms) or _post_copy(course, terms) or _last_resort(course, terms)
 
 
+def silence(course: Course, terms: Terms) -> str:
+    """What is to be told of a link that is silent after the switch to post-copy, when nothing can
+    be given up any more; empty where memory moves."""
+    if Act.START_POST_COPY not in terms.acts or course.silent_s < terms.stall_s:
+        return ""
+    return f"memory to move again: none has for {terms.stall_s:.0f} s, in post-copy"
+
+
 def _stalled(course: Course) -> Rung:
     return Rung(
         act=Act.ABORT,

@@ -39,11 +39,21 @@ class Door(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Ways:
     """What users of one door expect: of options they leave open, of what comes back at the exit,
-    and which findings are blockers for them, by their codes."""
+    which findings are blockers for them, by their codes, and whether no VM may leave its
+    cluster."""
 
     entering: EnterDefaults
     restore: RestoreMode
     strict: tuple[str, ...] = ()
+    within_cluster: bool = False
+
+    def asked(self, options: EnterOptions) -> EnterOptions:
+        """A request as it is meant when it comes through this door."""
+        return replace(
+            filled(options, self.entering),
+            strict=tuple(dict.fromkeys((*options.strict, *self.strict))),
+            within_cluster=options.within_cluster or self.within_cluster,
+        )
 
 
 DOORS: Mapping[Door, Ways] = {
@@ -87,6 +97,7 @@ DOORS: Mapping[Door, Ways] = {
         ),
         restore=RestoreMode.NONE,
         strict=("vm.group", "vm.agent"),
+        within_cluster=True,
     ),
 }
 

@@ -9,7 +9,7 @@ twice: hiding that would hide the worst that can happen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -251,6 +251,10 @@ class Inventory:
         """The cluster a host belongs to."""
         return self._clusters[host.cluster]
 
+    def may_cross(self, source: Host, target: Host) -> bool:
+        """Whether VMs that find no place in the source's cluster may move to the target's."""
+        return target.cluster in self.cluster_of(source).policy.overflow_clusters
+
     def hosts_of(self, cluster: ClusterName) -> list[Host]:
         """The hosts of a cluster, in the order of enrolment."""
         return [host for host in self.hosts if host.cluster == cluster]
@@ -315,3 +319,18 @@ class Inventory:
         for vm in self.vms:
             found.setdefault(vm.name, []).append(vm)
         return found
+
+
+def with_overflow(names: Iterable[ClusterName], clusters: Sequence[Cluster]) -> set[ClusterName]:
+    """These clusters, and those whose hosts may take their VMs."""
+    found = set(names)
+    for cluster in clusters:
+        if cluster.name in names:
+            found.update(cluster.policy.overflow_clusters)
+    return found
+
+
+def with_neighbours(name: ClusterName, clusters: Sequence[Cluster]) -> set[ClusterName]:
+    """A cluster, and every other one that exchanges VMs with it: where one of its VMs may be."""
+    senders = {one.name for one in clusters if name in one.policy.overflow_clusters}
+    return with_overflow([name], clusters) | senders

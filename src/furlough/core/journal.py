@@ -83,10 +83,12 @@ class OperationUnblocked:
 
 @dataclass(frozen=True, kw_only=True)
 class CancelRequested:
-    """A user wants it to stop."""
+    """A user wants it to stop. `plan_hash`: of the put-back that was shown and is to be carried
+    out."""
 
     mode: CancelMode
     by: str
+    plan_hash: str | None = None
     kind: Literal["cancel_requested"] = "cancel_requested"
 
 

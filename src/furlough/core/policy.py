@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from furlough.core.encryption import MigrationTls
-from furlough.core.ids import HostName, VmId
+from furlough.core.ids import ClusterName, HostName, VmId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,9 @@ class ClusterPolicy:
     hosts that may be entering, in maintenance or exiting at the same time. `trusts_own_proofs`
     waives the hypervisor's storage check where our own two proofs hold for every disk. `severity`:
     finding codes that weigh more or less here than usual, as (code, severity). `migration_tls`:
-    whether migrations are encrypted, for hosts that say nothing else. `maintenance`: what holds for
-    options of entering that a request leaves open.
+    whether migrations are encrypted, for hosts that say nothing else. `overflow_clusters`: whose
+    hosts may take VMs of this one that find no place in it, the first one first. `maintenance`:
+    what holds for options of entering that a request leaves open.
     """
 
     memory_ceiling: float = 0.9
@@ -103,6 +104,7 @@ class ClusterPolicy:
     reserve: Reserve = Reserve.NONE
     severity: tuple[tuple[str, str], ...] = ()
     migration_tls: MigrationTls = MigrationTls.WHEN_POSSIBLE
+    overflow_clusters: tuple[ClusterName, ...] = ()
     maintenance: EnterDefaults = field(default_factory=EnterDefaults)
 
 
@@ -132,6 +134,7 @@ class EnterOptions:
     `override`: codes of blockers that the operator accepts, which takes a `reason`; `strict`:
     codes that are blockers for whoever asks, whatever they are usually; `order`: of the moves;
     `wait`: false only with `automation` off: the operation ends once the host is guarded;
+    `within_cluster`: nobody moves to another cluster, whatever the cluster allows;
     `left_open`: names of the options that the request does not say, which defaults may change."""
 
     timeout_s: float | None = None
@@ -145,6 +148,7 @@ class EnterOptions:
     on_failure: OnFailure = OnFailure.STOP
     storage: StorageMode = StorageMode.KEEP_ACCESSIBLE
     wait: bool = True
+    within_cluster: bool = False
     reason: str = ""
     ticket: str = ""
     purpose: str = ""

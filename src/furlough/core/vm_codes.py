@@ -144,6 +144,13 @@ TIE_CODES: Mapping[str, Kind] = {
 
 # Where it could go: used when all hosts share the cause.
 TARGET_CODES: Mapping[str, Kind] = {
+    "vm.crosses": Kind(
+        severity=_INFO,
+        meaning="No host of its own cluster takes the VM, and the cluster's policy lets it move to "
+        "another one. It comes home at the exit.",
+        remedy="Nothing to do; to forbid it, ask for --within-cluster or change the cluster's "
+        "overflow_clusters.",
+    ),
     "vm.no_target": Kind(
         severity=_BLOCKER,
         meaning="No host can take this VM; the message says why for each.",

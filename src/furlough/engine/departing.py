@@ -65,8 +65,7 @@ class Departures:
         if not self._has_slot(flight) or not has_use:
             self.unable.append(one.step)
             return False
-        limits = self.limits.get(flight.cluster, Limits())
-        if self.ahead and not has_slot(flight, [*self.flying, *self.ahead], limits):
+        if self.ahead and not has_slot(flight, [*self.flying, *self.ahead], self.limits):
             self.yielding.append(one.step)
             return False
         return True
@@ -74,10 +73,9 @@ class Departures:
     def _has_slot(self, flight: Flight) -> bool:
         if flight.source in self._full:
             return False  # Hundreds may wait behind one source: it is counted once.
-        limits = self.limits.get(flight.cluster, Limits())
-        if has_slot(flight, self.flying, limits):
+        if has_slot(flight, self.flying, self.limits):
             return True
-        if is_full(flight.source, self.flying, limits):
+        if is_full(flight.source, self.flying, self.limits.get(flight.cluster, Limits())):
             self._full.add(flight.source)
         return False
 

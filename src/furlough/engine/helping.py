@@ -22,6 +22,7 @@ from furlough.core.convergence import (
     first_limit_ms,
     noted,
     rung,
+    silence,
 )
 from furlough.core.ids import HostName, VmId
 from furlough.core.looks import Job, Presence
@@ -53,11 +54,13 @@ class Patient:
 @dataclass(frozen=True, kw_only=True)
 class Voice:
     """How help speaks: `announce` makes an act durable before it is made; `acts` are those made so
-    far; `show` is given the progress, for whoever follows it."""
+    far; `show` is given the progress, for whoever follows it; `wait` says what is being waited for
+    (code and words; without a code: for nothing any more)."""
 
     announce: Callable[[Act, HostName, str], Awaitable[None]]
     acts: Callable[[], frozenset[Act]]
     show: Callable[[Progress], None]
+    wait: Callable[[str, str], Awaitable[None]]
 
 
 class Helper:
@@ -74,6 +77,7 @@ class Helper:
         self._limit_ms = USUAL_LIMIT_MS
         self._course: Course | None = None
         self._was_free = False
+        self._silence = ""
         self._refused: dict[Act, int] = {}
         # Who counts the milliseconds of its pause shares no link in them.
         is_counted = patient.policy.downtime_budget_ms is not None
@@ -117,6 +121,7 @@ class Helper:
             self._course = None  # In the shadow it was slow because it was told to be.
         self._was_free = self._lane.is_free
         self._course = noted(self._course, self._sample(progress))
+        await self._tell(silence(self._course, self._terms()))
         found = rung(self._course, self._terms())
         if found is not None and (self._was_free or found.code == "migration.stalled"):
             await self._make(found)
@@ -126,6 +131,19 @@ class Helper:
         not sent, so what was expected to be sent says it as well."""
         expected_mib = max(0.0, self._patient.sends_mib - progress.sent_mib)
         return min(progress.remaining_mib, expected_mib)
+
+    async def _tell(self, words: str) -> None:
+        """What it waits for, where that is another thing than before."""
+        if words == self._silence:
+            return
+        self._silence = words
+        if words:
+            await self._wait("migration.postcopy_silent", words)
+        else:
+            await self._wait("", "")
+
+    async def _wait(self, code: str, words: str) -> None:
+        await self._voice.wait(code, words)
 
     def _sample(self, progress: Progress) -> Sample:
         return Sample(

@@ -198,8 +198,8 @@ class Migration:
 
     def _wait_for_slot(self, target: HostName, inventory: Inventory) -> None:
         """Said again at every try, of which there is one a poll."""
-        cluster = inventory.host(target).cluster
-        flight = Flight(source=self._source, target=target, cluster=cluster)
+        here, there = (inventory.host(name).cluster for name in (self._source, target))
+        flight = Flight(source=self._source, target=target, cluster=here, into=there)
         until_s = self._work.clock.monotonic() + 2 * self._work.pace.poll_s
         self._work.queue.wait(self._step.operation, self._step.id, flight, until_s=until_s)
 
@@ -252,7 +252,10 @@ class Migration:
             may_post_copy=attempt.may_post_copy,
         )
         voice = Help(
-            announce=self._announce, acts=lambda: frozenset(self._step.acts), show=self._show
+            announce=self._announce,
+            acts=lambda: frozenset(self._step.acts),
+            show=self._show,
+            wait=self._wait_named,
         )
         async with self._work.traffic.lane(flow, links, is_begun=is_begun) as lane:
             self._helper = Helper(self._work, patient, voice, lane)

@@ -80,9 +80,10 @@ class Probing:
         async with asyncio.TaskGroup() as tasks:
             site = tasks.create_task(self._ask_site(leaving))
             for source in (inventory.host(name) for name in hosts):
-                tasks.create_task(in_turn(self._probe(source, _mates(source, targets))))
+                mates = _mates(source, targets, inventory)
+                tasks.create_task(in_turn(self._probe(source, mates)))
             for target in targets:
-                sources = _mates(target, [inventory.host(name) for name in hosts])
+                sources = _mates(target, [inventory.host(name) for name in hosts], inventory)
                 tasks.create_task(in_turn(self._judge(target, sources, inventory)))
         return site.result()
 
@@ -102,9 +103,10 @@ class Probing:
         sources = [inventory.host(name) for name in dict.fromkeys(vm.host for vm in active)]
         async with asyncio.TaskGroup() as tasks:
             for source in sources:
-                tasks.create_task(in_turn(self._probe(source, _mates(source, targets))))
+                mates = _mates(source, targets, inventory)
+                tasks.create_task(in_turn(self._probe(source, mates)))
             for target in targets:
-                mates = _mates(target, sources)
+                mates = _mates(target, sources, inventory)
                 names = {one.name for one in mates}
                 coming = [vm for vm in active if vm.host in names]
                 tasks.create_task(in_turn(self._judge_vms(target, mates, coming)))
@@ -145,6 +147,15 @@ class Probing:
         return [] if self._site is None else await self._site.ask(vms)
 
 
-def _mates(host: Host, others: Sequence[Host]) -> list[Host]:
+def _mates(host: Host, others: Sequence[Host], inventory: Inventory) -> list[Host]:
     """Those of these hosts that a host could exchange VMs with."""
-    return [one for one in others if one.cluster == host.cluster and one.is_connected]
+    return [
+        one
+        for one in others
+        if one.is_connected
+        and (
+            one.cluster == host.cluster
+            or inventory.may_cross(host, one)
+            or inventory.may_cross(one, host)
+        )
+    ]

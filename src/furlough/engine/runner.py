@@ -417,7 +417,12 @@ class Runner:
         target = step.target if step.state is StepState.STARTED else step.next_target
         if step.method is not Method.LIVE or step.is_final or source is None or target is None:
             return None
-        return Flight(source=source, target=target, cluster=self._cluster_of[source])
+        return Flight(
+            source=source,
+            target=target,
+            cluster=self._cluster_of[source],
+            into=self._cluster_of.get(target),
+        )
 
     async def _wait(self, wake_at: datetime | None) -> None:
         """Until something changes, or it is time to look again."""

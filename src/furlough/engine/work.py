@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from furlough.core.ids import HostName, OperationId, VmId
+from furlough.core.inventory import with_neighbours
 from furlough.engine.observer import Observer
 from furlough.engine.queueing import SlotQueue
 from furlough.engine.settling import Settler
@@ -68,7 +69,8 @@ class Work:
         return Marker(operation=operation, epoch=epoch, controller=self.controller, admit=admit)
 
     async def all_hosts(self, near: HostName) -> list[HostName]:
-        """Every host of the cluster that a host belongs to."""
+        """Every host of the cluster that a host belongs to, and of those that exchange VMs
+        with it."""
         enrolment = await self.store.enrolment()
-        cluster = enrolment.host(near).cluster
-        return [one.name for one in enrolment.hosts if one.cluster == cluster]
+        clusters = with_neighbours(enrolment.host(near).cluster, enrolment.clusters)
+        return [one.name for one in enrolment.hosts if one.cluster in clusters]

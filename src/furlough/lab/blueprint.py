@@ -67,11 +67,13 @@ class Options:
     rate_mbit_s: int | None = None
     keepalive: Keepalive | None = None
     tls: bool = False
+    clusters: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         within("hosts", self.hosts, 1, HOSTS_MOST)
         within("vms", self.vms, 0, VMS_MOST)
+        within("clusters", self.clusters, 1, self.hosts)
         within("memory", self.memory_mib, 96, 65536)
         within("fill", self.fill_percent, 0, 100)
         within("hot", self.hot_mib, 0, self.memory_mib)
@@ -136,6 +138,17 @@ class Blueprint:
     options: Options
     hosts: tuple[HostPlan, ...]
     vms: tuple[VmPlan, ...]
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The names of its clusters: the lab's own, and for further ones with a number behind."""
+        further = range(2, self.options.clusters + 1)
+        return (self.name, *(f"{self.name}-{number}" for number in further))
+
+    def cluster_of(self, host: HostPlan) -> str:
+        """The cluster of a host: neighbours together, the first clusters the larger ones."""
+        count = len(self.hosts)
+        return self.clusters[(host.number - 1) * self.options.clusters // count]
 
     @property
     def site(self) -> Site:

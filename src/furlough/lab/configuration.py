@@ -61,28 +61,40 @@ def hosts_file(blueprint: Blueprint) -> str:
 
 def furlough_toml(blueprint: Blueprint) -> str:
     """What `furlough serve` needs to know about this lab."""
-    trust = ""
+    trust = False
     if blueprint.options.storage is Storage.NBD:
         place = f'kind = "nbd"\naddress = "{blueprint.switch_address}"'
     else:
         place = f'kind = "directory"\npath = "{SHARED_DIRECTORY}"'
         # libvirt takes a directory for local; furlough proves that it is shared and locked.
-        trust = "trusts_own_proofs = true\n"
+        trust = True
     head = f"""\
 # Written by `furlough lab up --name {blueprint.name}`; removed by `furlough lab down`.
 
 [engine]
 settle_window_s = {settle_window_s(blueprint.options.keepalive):.1f}
 
-[[cluster]]
-name = "{blueprint.name}"
-{trust}
+"""
+    store = f"""
 [[datastore]]
 name = "vms"
 cluster = "{blueprint.name}"
 {place}
 """
-    return head + "".join(host_table(blueprint, host) for host in blueprint.hosts)
+    clusters = [cluster_table(blueprint, name, trust=trust) for name in blueprint.clusters]
+    hosts = [host_table(blueprint, host) for host in blueprint.hosts]
+    return "".join((head, *clusters, store, *hosts))
+
+
+def cluster_table(blueprint: Blueprint, name: str, *, trust: bool) -> str:
+    """One [[cluster]]; where there are several, each takes who finds no place in another one."""
+    others = [other for other in blueprint.clusters if other != name]
+    overflow = f"overflow_clusters = {json.dumps(others)}\n" if others else ""
+    proofs = "trusts_own_proofs = true\n" if trust else ""
+    return f"""
+[[cluster]]
+name = "{name}"
+{overflow}{proofs}"""
 
 
 def settle_window_s(keepalive: Keepalive | None) -> float:
@@ -96,7 +108,7 @@ def host_table(blueprint: Blueprint, host: HostPlan) -> str:
     return f"""
 [[host]]
 name = "{host.name}"
-cluster = "{blueprint.name}"
+cluster = "{blueprint.cluster_of(host)}"
 address = "{host.address}"
 transport = "tcp"
 migration_address = "{host.address}"

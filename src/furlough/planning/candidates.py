@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from furlough.core.ids import HostName
-from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.inventory import Host, Inventory, Vm, with_overflow
 from furlough.core.policy import EnterOptions
 
 
@@ -23,10 +23,13 @@ def arriving(inventory: Inventory, host: HostName) -> list[Vm]:
 def candidates(
     inventory: Inventory, leaving: Iterable[HostName], options: EnterOptions
 ) -> list[Host]:
-    """The hosts that may be considered as targets: the same clusters, not leaving themselves,
-    and among those the operator named, if any were named."""
+    """The hosts that may be considered as targets: of the same clusters, and of those that take
+    who finds no place there, unless nobody may leave; not leaving themselves, and among those the
+    operator named, if any were named."""
     gone = frozenset(leaving)
     clusters = {inventory.host(name).cluster for name in gone}
+    if not options.within_cluster:
+        clusters = with_overflow(clusters, inventory.clusters)
     wanted = frozenset(options.target_hosts)
     return [
         host

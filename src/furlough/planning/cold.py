@@ -92,14 +92,18 @@ def settle_resting(
     inventory: Inventory, hosts: Iterable[HostName], targets: Sequence[Host]
 ) -> Mapping[tuple[HostName, VmId], Resting]:
     """What becomes of each VM that is off on these hosts, by host and VM. One takes no memory, so
-    they are spread by their number."""
+    they are spread by their number; in other clusters only where no host of their own takes
+    them."""
     counts = Counter({host.name: len(inventory.vms_on(host.name)) for host in targets})
     found: dict[tuple[HostName, VmId], Resting] = {}
     for name in hosts:
         cluster = inventory.host(name).cluster
         near = [host for host in targets if host.cluster == cluster]
+        far = [one for one in targets if inventory.may_cross(inventory.host(name), one)]
         for vm in sorted(resting(inventory, name), key=lambda vm: (vm.name, vm.id)):
             found[name, vm.id] = _settle(vm, near, inventory, counts)
+            if far and not found[name, vm.id].targets:
+                found[name, vm.id] = _settle(vm, [*near, *far], inventory, counts)
             counts.update(found[name, vm.id].targets[:1])
     return found
 

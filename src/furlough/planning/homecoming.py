@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from furlough.core.capacity import NOTHING, load_of
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Inventory, Vm
+from furlough.core.inventory import Inventory, Vm, with_neighbours
 from furlough.core.plan import Method, WhyStays
 from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.core.vm_policy import OnMaintenance
@@ -138,7 +138,8 @@ def _changed(away: Away, now_on: HostName | None, words: str) -> Return:
 
 def _judge_missing(inventory: Inventory, away: Away, home: HostName) -> Return:
     """A host that is silent may have it; where none is, it is no more."""
-    mates = inventory.hosts_of(inventory.host(home).cluster)
+    near = with_neighbours(inventory.host(home).cluster, inventory.clusters)
+    mates = [one for one in inventory.hosts if one.cluster in near or one.name == away.left_on]
     silent = [host.name for host in mates if not host.is_connected]
     if silent:
         words = f"no host lists it, and {', '.join(silent)} does not answer and may have it"

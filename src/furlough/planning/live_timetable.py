@@ -116,7 +116,8 @@ def _schedule(
         link_mib_s=[link_mib_s(host) for host in hosts],
         clusters=[0] * len(hosts),
     )
-    limits = inventory.cluster_of(hosts[0]).policy.limits
+    # Who crosses to another cluster is under the limits of both; here those of its own count.
+    limits = inventory.cluster_of(inventory.host(moves[0].source or moves[0].host)).policy.limits
     in_use = [
         replace(job, sends_mib=float(memory_to_send(vm_of(step, inventory))))
         for job, step in zip(jobs, moves, strict=True)

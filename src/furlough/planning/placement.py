@@ -1,9 +1,9 @@
 """Choosing targets: which host each of several VMs goes to, and which ones come next.
 
-A VM never leaves its cluster. All VMs of one are placed jointly, as in plans from files (see
-`packing`): the hardest first, each where the load rises least, then what helps to level it. VMs
-that a hard rule keeps together count as one. Those that fit nowhere are named, with every reason
-against every host.
+Here no VM leaves its cluster; who may is for `crossing`. All VMs of one are placed jointly, as in
+plans from files (see `packing`): the hardest first, each where the load rises least, then what
+helps to level it. VMs that a hard rule keeps together count as one. Those that fit nowhere are
+named, with every reason against every host.
 
 Takes and returns nothing but data; arrays are loaded by the first who asks, so that a daemon that
 plans nothing does not carry them.
@@ -30,7 +30,8 @@ class Placement:
     who of the hosts that stay would have to move where for those `helped` to fit. `makers`: who of
     them does move, first, with its hosts as in `targets`. `broken`: per soft rule that had to give,
     the VMs concerned. `gaps`: per host that must not be lost afterwards, the VMs that would find no
-    room then."""
+    room then. `crossing`: per placed VM that leaves its cluster, what stands against every host
+    there."""
 
     targets: Mapping[VmId, tuple[HostName, ...]]
     refusals: Mapping[VmId, Against]
@@ -39,6 +40,7 @@ class Placement:
     broken: Mapping[str, tuple[VmId, ...]] = field(default_factory=dict)
     gaps: Mapping[HostName, tuple[VmId, ...]] = field(default_factory=dict)
     makers: Mapping[VmId, tuple[HostName, ...]] = field(default_factory=dict)
+    crossing: Mapping[VmId, Against] = field(default_factory=dict)
 
 
 def place(

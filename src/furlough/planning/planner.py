@@ -351,7 +351,7 @@ def _load_after(
                 arriving[step.source] = arriving.get(step.source, NOTHING) - step.load
             departing.add((step.source, step.vm))
     loads = []
-    clusters = {inventory.host(name).cluster for name in hosts}
+    clusters = {inventory.host(name).cluster for name in (*hosts, *arriving)}
     for host in inventory.hosts:
         if host.cluster not in clusters or (host.name in hosts and not stays):
             continue

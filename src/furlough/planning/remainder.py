@@ -14,15 +14,16 @@ from dataclasses import replace
 from furlough.core.capacity import NOTHING, Load, Reservation, rooms
 from furlough.core.holding import has_failed
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Host, Inventory, Vm
+from furlough.core.inventory import Host, Inventory, Vm, with_overflow
 from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method, PlannedStep
 from furlough.core.policy import EnterOptions
 from furlough.core.states import HostMode, StepState
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.candidates import candidates
+from furlough.planning.crossing import place_across
 from furlough.planning.dispositions import MOVES_LIVE, Disposition, decide, disposition
-from furlough.planning.placement import Placement, place
+from furlough.planning.placement import Placement
 from furlough.planning.planner import plan_remainder
 from furlough.planning.ties import ties_of
 
@@ -131,7 +132,8 @@ def circumstances(vm: Vm, inventory: Inventory) -> Circumstances:
     still = replace(
         vm, memory_used_mib=None, dirty_mib_s=None, working_set_mib=None, dirty_measured_at=None
     )
-    hosts = inventory.hosts_of(inventory.host(vm.host).cluster)
+    near = with_overflow([inventory.host(vm.host).cluster], inventory.clusters)
+    hosts = [host for host in inventory.hosts if host.cluster in near]
     return (still, *(_state_of(host, inventory) for host in hosts))
 
 
@@ -158,7 +160,7 @@ def fresh_steps(
     host = vms[0].host
     untied = [vm for vm in vms if not ties_of(vm)]
     targets = candidates(inventory, operation.hosts, options)
-    placement = place(untied, targets, inventory, reservations, leaving=operation.hosts)
+    placement = place_across(untied, targets, inventory, reservations, leaving=operation.hosts)
     fates = tuple(_fate(vm, placement, options) for vm in vms)
     report = Report(host=host, findings=(), dispositions=tuple(one for one in fates if one))
     assessment = Assessment(reports=(report,), placement=placement)

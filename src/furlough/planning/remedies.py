@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from furlough.core.findings import CODES, Finding
 from furlough.core.ids import HostName, OperationId, VmId
-from furlough.core.inventory import Disk, Inventory, Vm
+from furlough.core.inventory import Disk, Inventory, Vm, with_neighbours
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep, numbered
 from furlough.errors import Invalid
 from furlough.planning.planner import LAST_POWER_WAVE, before
@@ -249,8 +249,8 @@ def _without(step: PlannedStep, others: Sequence[HostName], inventory: Inventory
         return _seen(
             DriveState.ELSEWHERE, f"VM {step.vm_name} is on {others[0]}, not on {step.host}"
         )
-    mates = inventory.hosts_of(inventory.host(step.host).cluster)
-    silent = [host.name for host in mates if not host.is_connected]
+    near = with_neighbours(inventory.host(step.host).cluster, inventory.clusters)
+    silent = [one.name for one in inventory.hosts if one.cluster in near and not one.is_connected]
     if silent:
         return _seen(
             DriveState.ELSEWHERE, f"VM {step.vm_name} may be on {silent[0]}, which does not answer"

@@ -21,6 +21,7 @@ from furlough.planning.bonds import bonds_of
 from furlough.planning.causes import Cause
 from furlough.planning.cold import cold_move, cold_obstacles_at_home
 from furlough.planning.compatibility import Obstacle, obstacles_at_home
+from furlough.planning.crossing import lent
 from furlough.planning.homecoming import Homecoming, Return, judged, stays, stopped_copy
 from furlough.planning.placement import Placement, place
 from furlough.planning.planner import (
@@ -95,7 +96,9 @@ def _home(
         way = cold_obstacles_at_home if vm in colds else _obstacles_on_return
         return way(vm, target, facts)
 
-    placement = place(coming, [host], inventory, reservations, judge=judge)
+    far = {vm.host for vm in coming if not _is_near(vm, home, inventory)}
+    facts = lent(inventory, {vm.id for vm in coming}, far, host.cluster)
+    placement = place(coming, [host], facts, reservations, judge=judge)
     settled = tuple(_after_placement(one, placement, inventory, host) for one in found)
     return _Home(
         name=home,
@@ -141,15 +144,12 @@ def _after_placement(one: Return, placement: Placement, inventory: Inventory, ho
         refusal = placement.refusals.get(one.away.vm)
         if not one.comes or refusal is None:
             return one
-        against = list(refusal.get(home.name, ())) or [_ELSEWHERE]
+        against = list(refusal[home.name])
     if not against:
         return one
     reasons = ", ".join(obstacle.message for obstacle in against)
     refused = stays(one.away, one.now_on, f"{home.name} cannot take it back: {reasons}")
     return replace(refused, changed=one.changed)
-
-
-_ELSEWHERE = Obstacle(cause=Cause.MODE, message="it is in another cluster now")
 
 
 # --- room that has to be made --------------------------------------------------------------------
@@ -164,18 +164,25 @@ def _legs(
         Trip(vm=vm, home=home.name)
         for home in homes
         for vm in home.waiting
-        if may_ever_be_on(home.name, vm.id, bonds)
+        if may_ever_be_on(home.name, vm.id, bonds) and _is_near(vm, home.name, inventory)
     ]
     if not waiting:
         return ()
+    movers = [(home, vm) for home in homes for vm in _movers(inventory, home.returns)]
     sure = [
-        Trip(vm=vm, home=home.name) for home in homes for vm in _movers(inventory, home.returns)
+        Trip(vm=vm, home=home.name) for home, vm in movers if _is_near(vm, home.name, inventory)
     ]
     taken: dict[HostName, Load] = {}
     for home in homes:
-        for vm in _starters(inventory, home.returns):
+        far = [vm for one, vm in movers if one is home and not _is_near(vm, home.name, inventory)]
+        for vm in (*_starters(inventory, home.returns), *far):
             taken[home.name] = taken.get(home.name, NOTHING) + load_of(vm)
     return legs_home(inventory, sure, waiting, taken, reservations)
+
+
+def _is_near(vm: Vm, home: HostName, inventory: Inventory) -> bool:
+    """Whether a VM is in the cluster of its home: only there places are swapped."""
+    return inventory.host(vm.host).cluster == inventory.host(home).cluster
 
 
 def _after_swaps(home: _Home, legs: Sequence[Leg]) -> _Home:
@@ -272,10 +279,9 @@ def _steps_home(
             admit=tuple(sorted(vm.id for vm in (*movers, *starters, *colds))),
         )
     host = inventory.host(home.name)
-    if legs:
-        yield from _moves_by(legs, host, inventory)
-    else:
-        yield from moves_home(movers, host, inventory)
+    led = {leg.vm.id for leg in legs}
+    yield from _moves_by(legs, host, inventory)
+    yield from moves_home([vm for vm in movers if vm.id not in led], host, inventory)
     for vm in colds:
         yield cold_move(vm, (home.name,), home.name, MOVE_WAVE)
     was_before = {one.away.vm: one.away.before for one in home.returns}

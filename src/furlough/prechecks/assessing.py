@@ -23,6 +23,7 @@ from furlough.planning.bonds import bonds_of
 from furlough.planning.candidates import candidates, movers
 from furlough.planning.cold import Resting, cold_obstacles, settle_resting
 from furlough.planning.compatibility import Obstacle
+from furlough.planning.crossing import place_across
 from furlough.planning.dispositions import (
     Choice,
     Disposition,
@@ -32,7 +33,7 @@ from furlough.planning.dispositions import (
     disposition_of_resting,
 )
 from furlough.planning.handover import expected_move
-from furlough.planning.placement import Placement, place
+from furlough.planning.placement import Placement
 from furlough.planning.ties import Tie, ties_of
 from furlough.prechecks.cases import Case, reasons
 from furlough.prechecks.cluster import CLUSTER_PRECHECKS
@@ -93,7 +94,7 @@ def _fates(
     refusals: dict[VmId, Mapping[HostName, tuple[Obstacle, ...]]] = {}
     while True:
         live = [vm for vm in vms if choices[vm.id].method is Method.LIVE]
-        placement = place(
+        placement = place_across(
             live,
             targets,
             inventory,
@@ -150,7 +151,7 @@ def _with_cold(
         )
         for vm, ranked in fates.placement.makers.items()
     ]
-    found = place(
+    found = place_across(
         cold, targets, inventory, [*reservations, *held], judge=cold_obstacles, leaving=hosts
     )
     choices = dict(fates.choices)
@@ -162,6 +163,7 @@ def _with_cold(
         targets={**fates.placement.targets, **found.targets},
         broken={**fates.placement.broken, **found.broken},
         gaps={**fates.placement.gaps, **found.gaps},
+        crossing={**fates.placement.crossing, **found.crossing},
     )
     return replace(fates, choices=choices, placement=placement)
 
@@ -192,7 +194,7 @@ def _cases(
             options=options,
             host=host,
             leaving=frozenset(hosts),
-            targets=[one for one in targets if one.cluster == host.cluster],
+            targets=_targets_of(host, targets, inventory, fates.placement),
             placement=fates.placement,
             choices=fates.choices,
             ties=fates.ties,
@@ -200,6 +202,16 @@ def _cases(
             bonds=bonds,
             resting={vm: one for (at, vm), one in fates.resting.items() if at == name},
         )
+
+
+def _targets_of(
+    host: Host, targets: Sequence[Host], inventory: Inventory, placement: Placement
+) -> list[Host]:
+    """The hosts that concern whoever leaves this one: of its own cluster, and those of others to
+    which somebody crosses."""
+    leaving = (vm.id for vm in inventory.vms_on(host.name))
+    used = {name for vm in leaving for name in placement.targets.get(vm, ())}
+    return [one for one in targets if one.cluster == host.cluster or one.name in used]
 
 
 def _report(case: Case) -> Report:

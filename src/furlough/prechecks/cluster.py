@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from furlough.core.findings import CODES, Finding, Severity, finding
-from furlough.core.inventory import Proof
+from furlough.core.inventory import Proof, with_overflow
 from furlough.core.policy import Reserve
 from furlough.core.states import HostMode
 from furlough.prechecks.cases import Case, because, subject_of
@@ -83,7 +83,8 @@ def _check_reserve(case: Case) -> Iterator[Finding]:
 def _check_rules(case: Case) -> Iterator[Finding]:
     """Names in rules that nobody bears."""
     cluster = case.inventory.cluster_of(case.host)
-    hosts = {host.name for host in case.inventory.hosts_of(cluster.name)}
+    near = with_overflow([cluster.name], case.inventory.clusters)
+    hosts = {host.name for host in case.inventory.hosts if host.cluster in near}
     known = {word for vm in case.inventory.vms for word in (vm.id, vm.name)}
     for rule in cluster.rules:
         strangers = [f"VM {one}" for one in rule.vms if one not in known]

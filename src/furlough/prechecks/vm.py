@@ -169,6 +169,23 @@ def _makers(case: Case) -> Iterator[Finding]:
             yield _of(vm, "vm.makes_room", f"{words} {', '.join(sorted(comers))}")
 
 
+def _check_crossing(case: Case) -> Iterator[Finding]:
+    """Who leaves its cluster, where to, and why it cannot stay."""
+    resting = [one.vm for one in case.resting.values() if one.targets]
+    for vm in (*case.touched, *resting):
+        targets = case.placement.targets.get(vm.id, ())
+        there = [case.inventory.host(name).cluster for name in targets[:1]]
+        if there and there[0] != case.host.cluster:
+            against = case.placement.crossing.get(vm.id)
+            why = reasons(against) if against is not None else "none could start it"
+            yield _of(
+                vm,
+                "vm.crosses",
+                f"moves to {targets[0]} of cluster {there[0]}, since no host of cluster "
+                f"{case.host.cluster} takes it: {why}",
+            )
+
+
 def _making_room(case: Case) -> str:
     """Which VMs of hosts that stay would have to move for more to fit, where the plan does not move
     them."""
@@ -281,6 +298,7 @@ VM_PRECHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     _check_two_copies,
     _check_agents,
     _check_targets,
+    _check_crossing,
     _check_definitions_elsewhere,
     _check_baggage,
     _check_handover,

@@ -180,15 +180,19 @@ def _copy_of(cluster: SimCluster, effect: Effect) -> bool | None:
 
 def too_many(cluster: SimCluster, books: Books, order: MigrationOrder) -> Iterator[str]:
     """The limits of migrations in flight, by the simulator's truth."""
-    cluster_name = books.enrolment.host(order.source).cluster
-    limits = books.enrolment.cluster(cluster_name).policy.limits
+    clusters = {host.name: host.cluster for host in books.enrolment.hosts}
+    limits = {one.name: one.policy.limits for one in books.enrolment.clusters}
+    here, there = clusters[order.source], clusters[order.target]
     flying = [one for vm, one in cluster.migrations.items() if vm not in cluster.touched]
     leaving = sum(1 for one in flying if one.source == order.source)
     arriving = sum(1 for one in flying if one.target == order.target)
-    if leaving >= limits.per_source or arriving >= limits.per_target:
+    if leaving >= limits[here].per_source or arriving >= limits[there].per_target:
         yield f"slots: {order.source} sends {leaving}, {order.target} gets {arriving}"
-    if len(flying) >= limits.per_cluster:
-        yield f"slots: {len(flying)} migrations in the cluster"
+    for one in {here, there}:
+        ends = [{clusters[flight.source], clusters[flight.target]} for flight in flying]
+        within = sum(1 for both in ends if one in both)
+        if within >= limits[one].per_cluster:
+            yield f"slots: {within} migrations in cluster {one}"
 
 
 def cuts_a_host(cluster: SimCluster, books: Books, effect: Effect) -> Iterator[str]:

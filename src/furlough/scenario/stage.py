@@ -38,7 +38,7 @@ from furlough.sim.faults import Faults, Odds, OwnProcess, repeated
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
 
-CLUSTER = ClusterName("c1")
+CLUSTER, OTHER = ClusterName("c1"), ClusterName("c2")
 DATASTORE = "vms"
 NETWORK = "lan"
 REQUEST = Request(by="stage")
@@ -95,9 +95,13 @@ class Setting:
 
     `is_shaken`: every call to hosts and store may go wrong, not only effects. `is_shared`: several
     processes may use the store at once, so one that starts waits for the leases of the others.
+    `far`: how many of the hosts, the last ones, belong to another cluster, whose policy is
+    `far_policy`.
     """
 
     hosts: int = 4
+    far: int = 0
+    far_policy: ClusterPolicy = field(default_factory=ClusterPolicy)
     seed: int = 0
     odds: Odds = field(default_factory=Odds)
     policy: ClusterPolicy = field(default_factory=ClusterPolicy)
@@ -188,9 +192,14 @@ class Stage:
             locked=locked,
             proven_on=tuple(self.cluster.hosts),
         )
-        hosts = [_enrolled(machine) for machine in self.cluster.hosts.values()]
-        cluster = Cluster(name=CLUSTER, policy=self.setting.policy)
-        await self.store.enrol(Enrolment(clusters=[cluster], datastores=[datastore], hosts=hosts))
+        machines = list(self.cluster.hosts.values())
+        near = len(machines) - self.setting.far
+        hosts = [_enrolled(one, CLUSTER) for one in machines[:near]]
+        hosts += [_enrolled(one, OTHER) for one in machines[near:]]
+        clusters = [Cluster(name=CLUSTER, policy=self.setting.policy)]
+        if self.setting.far:
+            clusters.append(Cluster(name=OTHER, policy=self.setting.far_policy))
+        await self.store.enrol(Enrolment(clusters=clusters, datastores=[datastore], hosts=hosts))
 
     # --- the controller's life -----------------------------------------------------------------
 
@@ -319,10 +328,10 @@ class Stage:
             wait.cancel()
 
 
-def _enrolled(machine: SimHost) -> EnrolledHost:
+def _enrolled(machine: SimHost, cluster: ClusterName) -> EnrolledHost:
     return EnrolledHost(
         name=machine.name,
-        cluster=CLUSTER,
+        cluster=cluster,
         address="192.0.2.2",
         transport=Transport.LOCAL,
         datastores=(DATASTORE,),

@@ -38,9 +38,9 @@ from furlough.engine.work import Work
 from furlough.errors import Refused
 from furlough.planning.assessment import Assessment, Report
 from furlough.planning.candidates import candidates
+from furlough.planning.crossing import place_across
 from furlough.planning.hands_off import plan_hands_off
 from furlough.planning.homecoming import Return
-from furlough.planning.placement import place
 from furlough.planning.planner import (
     plan_action,
     plan_enter,
@@ -300,7 +300,7 @@ class Service:
         check_movable(found)
         hosts = candidates(inventory, [found.host], wanted)
         reservations = await self._store.reservations()
-        placement = place([found], hosts, inventory, reservations)
+        placement = place_across([found], hosts, inventory, reservations)
         if found.id not in placement.targets:
             raise fits_nowhere(found, placement)
         return await self._intake.accept(
@@ -309,9 +309,12 @@ class Service:
 
     # --- steering operations ---------------------------------------------------------------
 
-    async def cancel(self, which: OperationId, mode: CancelMode, by: str) -> Operation:
-        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled."""
-        return await self._steering.cancel(which, mode, by)
+    async def cancel(
+        self, which: OperationId, mode: CancelMode, by: str, plan_hash: str | None = None
+    ) -> Operation:
+        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled.
+        `plan_hash`: with mode `put_back`, carry out this plan and no other."""
+        return await self._steering.cancel(which, mode, by, plan_hash)
 
     async def put_back_plan(self, which: OperationId) -> tuple[Plan, tuple[Return, ...]]:
         """What a cancel that puts back would do now, and what becomes of each VM that has left.

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from furlough.core.admission import Standing, check_hosts_known, check_vms_free, owned, terms_of
 from furlough.core.ids import HostName, VmId
-from furlough.core.inventory import Inventory
+from furlough.core.inventory import Inventory, with_neighbours
 from furlough.core.journal import HostModeChanged, OperationAccepted
 from furlough.core.operation import Operation
 from furlough.core.plan import Plan
@@ -48,13 +48,17 @@ class Intake:
         self._supervisor = supervisor
 
     async def fresh_inventory(self, hosts: Sequence[HostName]) -> Inventory:
-        """Facts asked for now, of all clusters that these hosts belong to."""
+        """Facts asked for now, of all clusters that these hosts belong to or exchange VMs with."""
         if not hosts:
             raise Invalid("hosts.none", "No host is named.", remedy="Name at least one.")
         if len(set(hosts)) != len(hosts):
             raise Invalid("hosts.repeated", "A host is named twice.", remedy="Name each once.")
         enrolment = await self._store.enrolment()
-        clusters = {enrolment.host(name).cluster for name in hosts}
+        clusters = {
+            cluster
+            for name in hosts
+            for cluster in with_neighbours(enrolment.host(name).cluster, enrolment.clusters)
+        }
         await self._observer.refresh(
             [one.name for one in enrolment.hosts if one.cluster in clusters]
         )

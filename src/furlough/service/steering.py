@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from furlough.core.admission import terms_of
+from furlough.core.agenda import is_closing
 from furlough.core.holding import needs_approval, unapproved
 from furlough.core.ids import OperationId
-from furlough.core.journal import CancelRequested, Event, OperationUnblocked
+from furlough.core.inventory import Inventory
+from furlough.core.journal import CancelRequested, Event, OperationUnblocked, PlanExtended
 from furlough.core.operation import Operation
 from furlough.core.plan import OperationKind, Plan
 from furlough.core.policy import CancelMode
@@ -40,8 +44,13 @@ class Steering:
         self._store = work.store
         self._supervisor = supervisor
 
-    async def cancel(self, which: OperationId, mode: CancelMode, by: str) -> Operation:
-        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled."""
+    async def cancel(
+        self, which: OperationId, mode: CancelMode, by: str, plan_hash: str | None = None
+    ) -> Operation:
+        """Stop an operation. Asking twice is asking once; a final one cannot be cancelled.
+        `plan_hash`: put back by this plan and no other; `Conflict` with the present one else."""
+        if plan_hash is not None:
+            return await self._put_back(which, plan_hash, by, mode)
 
         def word(operation: Operation) -> Event:
             if mode is CancelMode.PUT_BACK:
@@ -50,16 +59,52 @@ class Steering:
 
         return await self._steer(which, word)
 
+    async def _put_back(
+        self, which: OperationId, plan_hash: str, by: str, mode: CancelMode
+    ) -> Operation:
+        """Cancel, and write down the steps of the plan that was seen, in one: whoever is still in
+        flight then and arrives all the same is not in it, and is listed as moved."""
+        if mode is not CancelMode.PUT_BACK:
+            raise Invalid(
+                "put_back.hash",
+                f"A cancel with mode {mode.value} carries out no plan.",
+                remedy="Leave out the hash, or cancel with mode put_back.",
+            )
+        for _ in range(_MOST_TRIES):
+            operation = await self._store.operation(which)
+            _check_entering(operation)
+            _check_not_final(operation)
+            if operation.cancel is CancelMode.PUT_BACK and any(map(is_closing, operation.steps)):
+                return operation
+            plan, _, inventory = await self._way_back(operation)
+            check_hash(plan, plan_hash)
+            events: list[Event] = [CancelRequested(mode=mode, by=by, plan_hash=plan_hash)]
+            if any(step.vm is not None for step in plan.steps):
+                why = "those that have left are put back, by the plan that was seen"
+                events.append(PlanExtended(steps=plan.steps, roster=(), why=why))
+            targets = {step.targets[0] for step in plan.steps if step.targets}
+            terms = terms_of(inventory, targets)
+            with suppress(Stale):
+                return self._told(await self._store.append(operation, events, terms))
+        raise _too_fast(which)
+
     async def put_back_plan(self, which: OperationId) -> tuple[Plan, tuple[Return, ...]]:
         """What a cancel that puts back would do about who has left so far."""
         operation = await self._store.operation(which)
         _check_entering(operation)
         _check_not_final(operation)
+        plan, returns, _ = await self._way_back(operation)
+        return plan, returns
+
+    async def _way_back(self, operation: Operation) -> tuple[Plan, tuple[Return, ...], Inventory]:
+        """The plan, what becomes of each who has left, and the facts both rest on."""
         standings = await self._store.standings()
         hosts = [host for host in operation.hosts if standings[host].mode is HostMode.ENTERING]
         await self._work.observer.refresh()
         inventory = await self._work.observer.inventory()
-        return plan_put_back(operation, inventory, hosts, await self._store.reservations())
+        reservations = await self._store.reservations()
+        plan, returns = plan_put_back(operation, inventory, hosts, reservations)
+        return plan, returns, inventory
 
     async def pause(self, which: OperationId, by: str) -> Operation:
         """Start nothing new; what is in flight ends. Pausing twice is pausing once."""
@@ -101,10 +146,17 @@ class Steering:
                 changed = await self._store.append(operation, [word(operation)])
             except Stale:
                 continue
-            self._work.notifier.notify()
-            self._supervisor.nudge(which)
-            return changed
-        raise Conflict("operation.busy", f"{which} changes too fast.", remedy="Try again.")
+            return self._told(changed)
+        raise _too_fast(which)
+
+    def _told(self, changed: Operation) -> Operation:
+        self._work.notifier.notify()
+        self._supervisor.nudge(changed.id)
+        return changed
+
+
+def _too_fast(which: OperationId) -> Conflict:
+    return Conflict("operation.busy", f"{which} changes too fast.", remedy="Try again.")
 
 
 def _chosen(operation: Operation, wanted: Iterable[str]) -> tuple[int, ...]:

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import ClusterName, HostName
+from furlough.core.inventory import Cluster
 from furlough.core.states import HostMode
-from furlough.errors import Conflict, NotFound
+from furlough.errors import Conflict, Invalid, NotFound
 from furlough.store import codec, learning, reading
 from furlough.store.tables import away, cluster, datastore, host
 
@@ -18,10 +19,25 @@ def put(connection: Connection, additions: Enrolment) -> None:
     """Add these, or change those of the same name; in one transaction, so all or none."""
     for one in additions.clusters:
         _put(connection, cluster, one.name, {"body": codec.CLUSTER.text(one)}, {})
+    for one in additions.clusters:
+        _check_overflow(connection, one)
     for two in additions.datastores:
         _put_datastore(connection, two)
     for three in additions.hosts:
         _put_host(connection, three)
+
+
+def _check_overflow(connection: Connection, one: Cluster) -> None:
+    """Only other clusters that there are can take VMs of this one."""
+    enrolment = reading.read_enrolment(connection)
+    for name in one.policy.overflow_clusters:
+        enrolment.cluster(name)
+        if name == one.name:
+            raise Invalid(
+                "cluster.overflow",
+                f"Cluster {name} is to take its own VMs where it has no place for them.",
+                remedy="Name other clusters in overflow_clusters.",
+            )
 
 
 def _put_datastore(connection: Connection, one: EnrolledDatastore) -> None:
@@ -43,16 +59,16 @@ def _place_of(one: EnrolledDatastore) -> tuple[object, ...]:
 
 
 def _put_host(connection: Connection, one: EnrolledHost) -> None:
-    """A host may not change its cluster while it has work there, and may list only datastores of
-    its cluster."""
+    """A host may not change its cluster while it has work there, and may list only datastores that
+    there are: of its own cluster, or of others whose VMs it may take."""
     enrolment = reading.read_enrolment(connection)
     enrolment.cluster(one.cluster)
-    unknown = set(one.datastores) - {two.name for two in enrolment.datastores_of(one.cluster)}
+    unknown = set(one.datastores) - {two.name for two in enrolment.datastores}
     if unknown:
         raise NotFound(
             "datastore.unknown",
             f"Host {one.name} lists unknown datastore(s): {', '.join(sorted(unknown))}.",
-            remedy=f"Enrol them in cluster {one.cluster} first.",
+            remedy=f"Enrol them first, in cluster {one.cluster} or in the one they belong to.",
         )
     known = next((two for two in enrolment.hosts if two.name == one.name), None)
     if known is not None and known.cluster != one.cluster:
@@ -64,7 +80,15 @@ def _put_host(connection: Connection, one: EnrolledHost) -> None:
 
 
 def remove_cluster(connection: Connection, name: ClusterName) -> None:
-    """Remove an empty cluster."""
+    """Remove an empty cluster that no other one counts on."""
+    enrolment = reading.read_enrolment(connection)
+    senders = [one.name for one in enrolment.clusters if name in one.policy.overflow_clusters]
+    if senders:
+        raise Conflict(
+            "cluster.takes_overflow",
+            f"Cluster {name} takes VMs of {', '.join(senders)} that find no place there.",
+            remedy="Take it from their overflow_clusters first: furlough cluster set.",
+        )
     for table, what in ((host, "hosts"), (datastore, "datastores")):
         left = connection.scalar(
             select(func.count()).select_from(table).where(table.c.cluster == name)

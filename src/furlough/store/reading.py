@@ -47,9 +47,11 @@ _OPERATION = select(operation).where(operation.c.number == bindparam("wanted"))
 _STEPS = select(step.c.body).where(step.c.operation == bindparam("wanted")).order_by(step.c.number)
 _RESERVATIONS = select(reservation)
 _RESERVATIONS_ON = _RESERVATIONS.where(reservation.c.host.in_(bindparam("hosts", expanding=True)))
+_target = host.alias("target")
 _FLIGHTS = (
-    select(step.c.source, step.c.target, host.c.cluster)
+    select(step.c.source, step.c.target, host.c.cluster, _target.c.cluster.label("into"))
     .join(host, host.c.name == step.c.source)
+    .join(_target, _target.c.name == step.c.target)
     .where(step.c.state == StepState.STARTED.value, step.c.method == Method.LIVE.value)
 )
 
@@ -239,6 +241,7 @@ def read_flights(connection: Connection, *, but_of: OperationId | None = None) -
             source=HostName(row.source),
             target=HostName(row.target),
             cluster=ClusterName(row.cluster),
+            into=ClusterName(row.into),
         )
         for row in rows
     ]

@@ -18,6 +18,7 @@ from furlough.core.admission import (
     OWNS_HOSTS,
     Flight,
     Room,
+    Standing,
     Terms,
     check_hosts_free,
     check_hosts_known,
@@ -29,7 +30,7 @@ from furlough.core.admission import (
     owned,
 )
 from furlough.core.capacity import NOTHING, Load, Reservation
-from furlough.core.ids import ClusterName, HostName, OperationId, VmId, operation_id
+from furlough.core.ids import HostName, OperationId, VmId, operation_id
 from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import (
     Event,
@@ -46,7 +47,6 @@ from furlough.core.journal import (
 from furlough.core.not_home import RETURNS
 from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Method, OperationKind, PlannedStep
-from furlough.core.policy import Limits
 from furlough.core.states import HostMode, StepState
 from furlough.errors import Conflict, Stale
 from furlough.ports import IdempotencyKey
@@ -209,19 +209,22 @@ def _check_start(
     reservations = reading.read_reservations(connection, [target])
     check_room(vm, target, step.planned.load, room, reservations)
     if step.method is Method.LIVE and step.planned.source is not None:
-        cluster = standings[target].cluster
-        flight = Flight(source=step.planned.source, target=target, cluster=cluster)
-        limits = terms.limits.get(cluster, Limits())
+        flight = _flight(step.planned.source, target, standings)
         # Our own rows are written after all events of this transaction.
         others = reading.read_flights(connection, but_of=operation.id)
-        if not has_slot(flight, [*others, *_flights_of(operation, cluster)], limits):
+        if not has_slot(flight, [*others, *_flights_of(operation, standings)], terms.limits):
             raise Conflict("slot.none", f"No slot is free for {step.planned.vm_name} yet.")
 
 
-def _flights_of(operation: Operation, cluster: ClusterName) -> list[Flight]:
-    """The migrations of one operation that are in flight, which are all in one cluster."""
+def _flight(source: HostName, target: HostName, standings: Mapping[HostName, Standing]) -> Flight:
+    here, there = standings[source].cluster, standings[target].cluster
+    return Flight(source=source, target=target, cluster=here, into=there)
+
+
+def _flights_of(operation: Operation, standings: Mapping[HostName, Standing]) -> list[Flight]:
+    """The migrations of one operation that are in flight."""
     return [
-        Flight(source=step.planned.source, target=step.target, cluster=cluster)
+        _flight(step.planned.source, step.target, standings)
         for step in operation.steps
         if step.state is StepState.STARTED
         and step.method is Method.LIVE

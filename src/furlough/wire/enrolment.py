@@ -95,7 +95,8 @@ class RuleBody(Body):
 
 
 class ClusterBody(Body):
-    """A cluster, as one enrols it. `severity`: what findings weigh here, by their codes;
+    """A cluster, as one enrols it. `overflow_clusters`: whose hosts may take VMs of this one that
+    find no place in it, the first one first; `severity`: what findings weigh here, by their codes;
     `vm_defaults`: policies of the VMs that do not say otherwise."""
 
     name: Name
@@ -105,6 +106,7 @@ class ClusterBody(Body):
     trusts_own_proofs: bool = False
     reserve: Reserve = Reserve.NONE
     migration_tls: MigrationTls = MigrationTls.WHEN_POSSIBLE
+    overflow_clusters: list[Name] = Field(default_factory=list, max_length=100)
     limits: LimitsBody = Field(default_factory=LimitsBody)
     maintenance: MaintenanceBody = Field(default_factory=MaintenanceBody)
     severity: dict[str, str] = Field(default_factory=dict, max_length=1000)
@@ -116,9 +118,12 @@ class ClusterBody(Body):
         for code, severity in self.severity.items():
             check_weight(code, severity)
         apart = {"name", "limits", "maintenance", "severity", "vm_defaults", "rule"}
-        rest = self.model_dump(exclude=apart)
+        rest = self.model_dump(exclude={*apart, "overflow_clusters"})
         policy = ClusterPolicy(
             **rest,
+            overflow_clusters=tuple(
+                dict.fromkeys(parse_cluster_name(name) for name in self.overflow_clusters)
+            ),
             limits=Limits(**self.limits.model_dump()),
             maintenance=EnterDefaults(**self.maintenance.model_dump()),
             severity=tuple(sorted(self.severity.items())),
@@ -236,6 +241,7 @@ def cluster_body(cluster: Cluster) -> dict[str, Any]:
         "trusts_own_proofs": policy.trusts_own_proofs,
         "reserve": policy.reserve.value,
         "migration_tls": policy.migration_tls.value,
+        "overflow_clusters": list(policy.overflow_clusters),
         "limits": {
             "per_source": policy.limits.per_source,
             "per_target": policy.limits.per_target,

@@ -26,7 +26,8 @@ Code = Annotated[str, Field(min_length=1, max_length=64)]
 
 class EnterBody(Body):
     """Options of entering maintenance. null: the default of the cluster, or else of the daemon.
-    A timeout of 0 or less means none. `wait`: false only with `automation` off."""
+    A timeout of 0 or less means none. `wait`: false only with `automation` off; `within_cluster`:
+    nobody moves to another cluster, whatever the cluster allows."""
 
     timeout_s: float | None = None
     scope: Scope | None = None
@@ -34,6 +35,7 @@ class EnterBody(Body):
     on_failure: OnFailure | None = None
     storage: StorageMode | None = None
     wait: bool = True
+    within_cluster: bool = False
     target_hosts: list[Name] = Field(default_factory=list, max_length=10_000)
     shut_down: list[VmName] = Field(default_factory=list, max_length=10_000)
     override: list[Code] = Field(default_factory=list, max_length=100)
@@ -45,7 +47,8 @@ class EnterBody(Body):
 
     def to_core(self) -> EnterOptions:
         """The options, with the VMs as the client named them: the service finds out which."""
-        words = self.model_dump(include={"reason", "ticket", "purpose", "wait", *MAY_BE_LEFT_OPEN})
+        plain = {"reason", "ticket", "purpose", "wait", "within_cluster"}
+        words = self.model_dump(include={*plain, *MAY_BE_LEFT_OPEN})
         return EnterOptions(
             **{name: word for name, word in words.items() if word is not None},
             left_open=tuple(name for name in MAY_BE_LEFT_OPEN if words[name] is None),
@@ -85,9 +88,10 @@ class PolicyBody(Body):
 
 
 class CancelBody(Body):
-    """How to cancel."""
+    """How to cancel. `plan_hash`: with mode `put_back`, by this plan and no other."""
 
     mode: CancelMode = CancelMode.STOP
+    plan_hash: str | None = Field(default=None, max_length=64)
 
 
 class ApproveBody(Body):

@@ -119,7 +119,13 @@ def test_a_target_that_bears_another_name_gets_no_memory_and_the_vm_stays(fleet:
         assert heard.mib < LEAST_MIB
         (vm,) = [one for one in failed.json["vms"] if one["name"] == "vm1"]
         assert "--tls-name" in vm["remedy"], vm
-        assert any("was encrypted" in one["error"] for one in vm["attempts"]), vm["attempts"]
+        assert vm["attempts"], vm
+        for one in vm["attempts"]:
+            print("ATTEMPT", one)
+            error = one["error"]
+            assert (one["target"], error["code"]) == ("h2", "hypervisor.failed"), vm["attempts"]
+            assert "was encrypted; in clear it was not tried" in error["message"], vm["attempts"]
+            assert "name h2" in error["remedy"], vm["attempts"]
         # The name that it bears is the right one once we are told so.
         fleet.check(fleet.furlough("host", "set", "h2", "--tls-name", "stranger"))
         try:

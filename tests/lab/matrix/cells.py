@@ -19,7 +19,7 @@ from furlough.lab.patience import unix_now, wait_until
 from furlough.wire.operations import OperationView
 from tests.lab.matrix.phases import PHASES, Phase, Scene
 from tests.lab.matrix.stage import VM, Stage
-from tests.lab.matrix.victims import TOLD_WITHIN_S, VICTIMS, Victim
+from tests.lab.matrix.victims import GIVEN_UP_WITHIN_S, TOLD_WITHIN_S, VICTIMS, Victim
 
 TRIES = 3
 # How long an operation must have been asking the same before it counts as an ending: by itself
@@ -130,7 +130,13 @@ def mend(scene: Scene, victim: Victim) -> str:
             told.append(operation.code)
         return bool(operation.code) or is_final(operation.state)
 
-    if victim.lasts:
+    if victim.gives_up:
+        wait_until(
+            lambda: errors_of(scene)[:1] == [victim.gives_up], f"to end as {victim.gives_up}",
+            timeout_s=GIVEN_UP_WITHIN_S, interval_s=0.3,
+        )  # fmt: skip
+        told.append(victim.gives_up)
+    elif victim.lasts:
         until = unix_now() + TOLD_WITHIN_S
         wait_until(
             lambda: is_told() or unix_now() > until, "to be told", timeout_s=60, interval_s=0.3
@@ -139,6 +145,13 @@ def mend(scene: Scene, victim: Victim) -> str:
         assert is_said, f"{victim.name}: nothing was said about it for {TOLD_WITHIN_S} s"
     victim.mend(scene)
     return told[-1] if told else ""
+
+
+def errors_of(scene: Scene) -> list[str]:
+    """The codes of the attempts that have failed so far."""
+    vms = scene.stage.operation(scene.operation).vms
+    tried = [one for vm in vms if vm.name == VM for one in vm.attempts]
+    return [one.error.code for one in tried if one.error is not None]
 
 
 def cut_short(scene: Scene) -> None:

@@ -1,7 +1,8 @@
 """The rows of the matrix: what is broken, and how it is mended.
 
 What lasts stays broken until the product has said that it waits for it, or has ended the operation
-all the same, for at most `TOLD_WITHIN_S`.
+all the same, for at most `TOLD_WITHIN_S`; a stream that is silent, until the attempt has been given
+up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tests.lab.matrix import gates, links, memory_limit
 from tests.lab.matrix.phases import CONFIRM, EARLY, FINISH, LATE, PREPARE, SWITCHOVER, Phase, Scene
 
 TOLD_WITHIN_S = 20.0
+# A link may carry nothing for 30 s (`engine.work.Pace`); then somebody has to notice.
+GIVEN_UP_WITHIN_S = 60.0
 Deed = Callable[[Scene], None]
 
 
@@ -29,7 +32,8 @@ class Victim:
     """One row. `absent`: phases in which it cannot be hit, with the reason. `costs_it`: phases in
     which the VM itself may die of it, because the only whole copy does. `is_unfelt`: the migration
     goes on without it, and comes to its end at the first attempt. `is_missed`: as long as it lasts,
-    the operation has to say that it waits for it."""
+    the operation has to say that it waits for it. `gives_up`: it lasts until the attempt is given
+    up for the reason with this code, which has to come."""
 
     name: str
     strike: Deed
@@ -39,6 +43,7 @@ class Victim:
     costs_it: frozenset[Phase] = frozenset()
     is_unfelt: bool = False
     is_missed: bool = False
+    gives_up: str = ""
     # After the phase was let go: whether it was hit at all, for what cannot be seen at once.
     has_hit: Callable[[Scene], bool] = lambda scene: True
 
@@ -179,7 +184,7 @@ STREAM_CUT = Victim(
 )
 STREAM_SILENT = Victim(
     name="memory stream, silent", strike=silence_stream, mend=heal, lasts=True,
-    absent=_STREAM_IS_OVER,
+    absent=_STREAM_IS_OVER, gives_up="migration.stalled",
 )  # fmt: skip
 DAEMONS_APART = Victim(
     name="link between the daemons, silent", strike=silence_daemons, mend=heal, lasts=True

@@ -424,7 +424,13 @@ class LibvirtHypervisor:
         return site
 
     def _stores_of(self, site: Site) -> list[EnrolledDatastore]:
-        return [one for one in self._datastores if one.cluster == site.host.cluster]
+        """Those of its cluster, and those of others that it sees as well."""
+        host = site.host
+        return [
+            one
+            for one in self._datastores
+            if one.cluster == host.cluster or one.name in host.datastores
+        ]
 
     async def _on_vm(
         self,
