@@ -20,7 +20,7 @@ def candidate(number: int, target: HostName, *, source: HostName = H1) -> Candid
     """The n-th step: a VM of 5 GiB on its way."""
     flow = Flow(vm=vm_id(number), source=source, target=target, left_mib=5000)
     flight = Flight(source=source, target=target, cluster=CLUSTER)
-    return Candidate(step=a_step(planned(number)), flight=flight, flow=flow)
+    return Candidate(step=a_step(planned(number)), flight=flight, flow=lambda: flow)
 
 
 def begun(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -296,7 +297,7 @@ class Runner:
             begun=[flow for step in active if (flow := self._flow_of(step)) is not None],
             ahead=self._work.queue.before(self._ledger.operation.id, now),
         )
-        for step in departures.chosen(self._candidates(steps)):
+        for step in departures.chosen(self._candidates(steps, departures.full)):
             executor = self._executor(step)
             self._run(tasks, step, executor, executor.attempt)
         for step in departures.unable:
@@ -304,14 +305,17 @@ class Runner:
         for step in departures.yielding:
             self._resting[step.number] = now + self._work.pace.poll_s
 
-    def _candidates(self, steps: Sequence[Step]) -> Iterator[Candidate]:
-        """Those of these steps that are neither under way nor resting."""
+    def _candidates(self, steps: Sequence[Step], full: Set[HostName]) -> Iterator[Candidate]:
+        """Those of these steps that are neither under way nor resting, and leave no host that is
+        full by then."""
         now = self._work.clock.monotonic()
         for step in steps:
+            if step.planned.source in full and step.method is Method.LIVE:
+                continue
             is_idle = step.number not in self._active and step.number not in self._aside
             if is_idle and self._resting.get(step.number, 0.0) <= now:
-                flight, flow = self._flight_of(step), self._flow_of(step)
-                yield Candidate(step=step, flight=flight, flow=flow)
+                flow = partial(self._flow_of, step)
+                yield Candidate(step=step, flight=self._flight_of(step), flow=flow)
 
     def _flow_of(self, step: Step) -> Flow | None:
         flight, vm = self._flight_of(step), step.planned.vm

@@ -22,7 +22,6 @@ from furlough.core.bandwidth import (
     speeds,
 )
 from furlough.core.ids import HostName
-from furlough.core.timing import SET_UP_S
 from furlough.errors import FurloughError
 from furlough.ports import Clock, Hypervisor
 
