@@ -231,3 +231,5 @@ def test_a_link_that_is_silent_in_post_copy_is_told_and_nothing_is_given_up() ->
     assert silence(silent(31, moved_mib=0.1), in_post_copy) == ""
     assert rung(silent(31), in_post_copy) is None
     assert silence(silent(31), terms()) == "", "before it, that is a stall"
+    broken = terms(VmPolicy(), Act.START_POST_COPY, Act.RECOVER_POST_COPY)
+    assert silence(silent(31), broken) == ""

@@ -177,8 +177,9 @@ def rung(course: Course, terms: Terms) -> Rung | None:
 def silence(course: Course, terms: Terms) -> str:
     """What is to be told of a link that is silent after the switch to post-copy, when nothing can
     be given up any more; empty where memory moves."""
-    if Act.START_POST_COPY not in terms.acts or course.silent_s < terms.stall_s:
-        return ""
+    is_followed = Act.START_POST_COPY in terms.acts and Act.RECOVER_POST_COPY not in terms.acts
+    if not is_followed or course.silent_s < terms.stall_s:
+        return ""  # Of one whose link broke, the settling tells.
     return f"memory to move again: none has for {terms.stall_s:.0f} s, in post-copy"
 
 

@@ -98,6 +98,8 @@ class Settler:
                     trail = replace(trail, acts=trail.acts | {ruling.act})
                 steadiness.restart()
                 if ruling.act is Act.RECOVER_POST_COPY:
+                    # Over a link that is still silent the call may hang for minutes.
+                    await voice.wait(ruling.code, ruling.meaning)
                     trouble = await voice.recover()
                 else:
                     trouble = await self._carry_out(ruling.act, dispute, target)

@@ -121,7 +121,6 @@ def test_a_target_that_bears_another_name_gets_no_memory_and_the_vm_stays(fleet:
         assert "--tls-name" in vm["remedy"], vm
         assert vm["attempts"], vm
         for one in vm["attempts"]:
-            print("ATTEMPT", one)
             error = one["error"]
             assert (one["target"], error["code"]) == ("h2", "hypervisor.failed"), vm["attempts"]
             assert "was encrypted; in clear it was not tried" in error["message"], vm["attempts"]
