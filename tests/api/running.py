@@ -73,6 +73,9 @@ class _PacedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._paced.now_s
 
+    def skip(self, seconds: float) -> None:
+        self._paced.now_s += seconds
+
 
 class Running:
     """A daemon with four hosts (h1 to h4) and 24 VMs; use `with running() as daemon`."""
@@ -121,6 +124,15 @@ class Running:
             return act()
 
         return self.run(called())
+
+    def skip(self, seconds: float) -> None:
+        """So long later: nobody has waited for it, and whatever was to happen then does now."""
+        self.do(lambda: self._loop.skip(seconds))
+
+    @property
+    def now_s(self) -> float:
+        """The daemon's time, from an arbitrary start."""
+        return self._loop.time()
 
     def hold(self, host: str) -> None:
         """From now on no migration from or to this host gets anywhere."""
