@@ -26,6 +26,7 @@ from furlough.api import (
 )
 from furlough.api.calling import Caller, TheService
 from furlough.api.gate import Gate
+from furlough.api.limits import Limiter, Limits
 from furlough.service import Service
 from furlough.wire.problem import Health
 
@@ -45,7 +46,7 @@ _MODULES = (
 )
 
 
-def create_app(service: Service, token: str) -> FastAPI:
+def create_app(service: Service, token: str, limits: Limits | None = None) -> FastAPI:
     """The API over this service; `token` is the local one, whose bearer may do everything."""
     app = _App(
         title="Furlough",
@@ -56,12 +57,12 @@ def create_app(service: Service, token: str) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         responses=problems.RESPONSES,
     )
-    app.state.service = service
+    limiter = Limiter(limits or Limits())
+    app.state.service, app.state.limiter = service, limiter
     problems.install(app)
     app.add_middleware(_BodyLimit)
-    app.add_middleware(
-        Gate, service=service, token=token
-    )  # the last one added is the first one met
+    # The last one added is the first one met.
+    app.add_middleware(Gate, service=service, token=token, limiter=limiter)
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
     for module in _MODULES:
