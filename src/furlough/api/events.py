@@ -31,10 +31,14 @@ log = structlog.get_logger()
 router = APIRouter()
 
 
-class EventStream(StreamingResponse):
-    """Ends where its reader takes nothing for a while: it comes back with `Last-Event-ID`."""
+class _Described(StreamingResponse):
+    """How the schema describes the stream."""
 
     media_type = "text/event-stream"
+
+
+class EventStream(_Described):
+    """Ends where its reader takes nothing for a while: it comes back with `Last-Event-ID`."""
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ def entry_view(entry: Entry) -> EntryView:
     )
 
 
-@router.get("/events", response_class=EventStream)
+@router.get("/events", response_class=_Described)
 async def stream_events(
     request: Request,
     service: TheService,

@@ -57,7 +57,11 @@ class Gate:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = caller.request
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = caller.request
+                headers["X-Content-Type-Options"] = "nosniff"
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
         try:
