@@ -58,7 +58,7 @@ def create_app(service: Service, token: str, limits: Limits | None = None) -> Fa
         responses=problems.RESPONSES,
     )
     limiter = Limiter(limits or Limits())
-    app.state.service, app.state.limiter = service, limiter
+    app.state.service, app.state.token, app.state.limiter = service, token, limiter
     problems.install(app)
     app.add_middleware(_BodyLimit)
     # The last one added is the first one met.
