@@ -14,15 +14,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
 from furlough.api.app import create_app
 from furlough.clock import RealClock
-from furlough.config import Settings, split_listen
+from furlough.config import Settings, is_loopback, split_listen
 from furlough.context import Context, forget_context, save_context
+from furlough.core.access import EVERYTHING
 from furlough.core.enrolment import Enrolment
 from furlough.core.policy import EnterDefaults
 from furlough.engine.observer import Observer
@@ -39,6 +42,7 @@ from furlough.sim.hypervisor import SimHypervisor
 from furlough.site_probes import Commands
 from furlough.store.database import sqlite_url
 from furlough.store.sql import SqlStore
+from furlough.tls import Identity, given_identity, own_identity, server_context
 from furlough.wire.enrolment import EnrolmentBody
 
 _STOP_WITHIN_S = 30
@@ -120,8 +124,8 @@ async def _serve(
 ) -> None:
     token = _token(directory)
     listener = _listen(address)
-    host, port = listener.getsockname()[:2]
-    context = Context(url=f"http://{f'[{host}]' if ':' in host else host}:{port}", token=token)
+    identity = _identity(settings, directory, address[0])
+    context = _context(listener, token, identity)
     async with _adapters(settings, directory, simulate=simulate) as (hypervisor, store):
         controller = await compose(
             hypervisor,
@@ -136,15 +140,7 @@ async def _serve(
         if settings.enrolment:
             await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
         app = create_app(controller.service, token)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
+        server = _Server(server_config(app, **_https(identity)))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.stop)
         running = asyncio.create_task(controller.run())
@@ -152,11 +148,68 @@ async def _serve(
         await _first_look(controller)
         _save(context, announce)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
+        await _first_admin(controller.service, announce)
         try:
             await server.serve(sockets=[listener])
         finally:
             forget_context(context)
             await _stop(running)
+
+
+def _identity(settings: Settings, directory: Path, address: str) -> Identity | None:
+    """The certificate for HTTPS; None where plain HTTP is spoken, which is on loopback alone."""
+    if settings.server.certificate:
+        return given_identity(settings.server.certificate, settings.server.key)
+    return None if is_loopback(address) else own_identity(directory, address)
+
+
+def _context(listener: socket.socket, token: str, identity: Identity | None) -> Context:
+    """How the commands of this machine find us: on loopback where we listen everywhere."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # not to bind to
+    scheme = "http" if identity is None else "https"
+    is_own = identity is not None and identity.is_own
+    return Context(
+        url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
+        token=token,
+        certificate=str(identity.certificate.resolve()) if identity and is_own else "",
+    )
+
+
+def _https(identity: Identity | None) -> dict[str, Any]:
+    """What the server is told of a certificate."""
+    if identity is None:
+        return {}
+    return {"ssl_context_factory": lambda *_: server_context(identity)}
+
+
+def server_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    """How the application is served. Client addresses are those of connections: what a request
+    says of where it comes from (X-Forwarded-For) is not believed."""
+    usual: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": 5,
+    }
+    return uvicorn.Config(app, **{**usual, **more})
+
+
+async def _first_admin(service: Service, announce: Callable[[str], None]) -> None:
+    """Where nobody can sign in yet: make the administrator whom the environment gives a password,
+    or show a secret that makes one."""
+    secret = await service.desk.first_secret()
+    if secret is None:
+        return
+    password = os.environ.get("FURLOUGH_ADMIN_PASSWORD")
+    if password:
+        await service.accounts.add("admin", password, [("admin", EVERYTHING)])
+        announce("User admin was made, with the password of FURLOUGH_ADMIN_PASSWORD.")
+        return
+    announce("Nobody can sign in yet. Within an hour, this secret makes the first administrator:")
+    announce(f"  {secret}")
+    announce("  furlough user first NAME asks for it, and for a password.")
 
 
 def _save(context: Context, announce: Callable[[str], None]) -> None:

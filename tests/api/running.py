@@ -26,7 +26,7 @@ from furlough.api.app import create_app
 from furlough.client import Client
 from furlough.context import Context
 from furlough.core.ids import HostName
-from furlough.daemon import Controller, compose
+from furlough.daemon import Controller, compose, server_config
 from furlough.sim.clock import VirtualClock
 from furlough.sim.cluster import SimCluster
 from furlough.sim.faults import Faults
@@ -72,6 +72,9 @@ class _PacedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._paced.now_s
+
+    def skip(self, seconds: float) -> None:
+        self._paced.now_s += seconds
 
 
 class Running:
@@ -122,6 +125,15 @@ class Running:
 
         return self.run(called())
 
+    def skip(self, seconds: float) -> None:
+        """So long later: nobody has waited for it, and whatever was to happen then does now."""
+        self.do(lambda: self._loop.skip(seconds))
+
+    @property
+    def now_s(self) -> float:
+        """The daemon's time, from an arbitrary start."""
+        return self._loop.time()
+
     def hold(self, host: str) -> None:
         """From now on no migration from or to this host gets anywhere."""
         self.do(lambda: self.cluster.slow_down(HostName(host), factor=_CRAWL))
@@ -171,13 +183,10 @@ class Running:
         port = listener.getsockname()[1]
         self.context = Context(url=f"http://127.0.0.1:{port}", token=TOKEN)
         self._server = uvicorn.Server(
-            uvicorn.Config(
+            server_config(
                 create_app(self.controller.service, TOKEN),
                 lifespan="off",
-                log_config=None,
-                access_log=False,
                 timeout_keep_alive=1_000_000,
-                timeout_graceful_shutdown=5,
             )
         )
         driving = asyncio.create_task(self.controller.run())

@@ -10,17 +10,44 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from furlough import __version__
-from furlough.api import enrolling, events, exits, hosts, operations, plans, problems, remedies, vms
+from furlough.api import (
+    audit,
+    enrolling,
+    events,
+    exits,
+    hosts,
+    operations,
+    plans,
+    problems,
+    remedies,
+    sessions,
+    users,
+    vms,
+)
 from furlough.api.calling import Caller, TheService
-from furlough.api.gate import TokenGate
+from furlough.api.gate import Gate
+from furlough.api.limits import Limiter, Limits
 from furlough.service import Service
 from furlough.wire.problem import Health
 
 LARGEST_BODY = 8 << 20
+_MODULES = (
+    sessions,
+    users,
+    enrolling,
+    hosts,
+    exits,
+    remedies,
+    vms,
+    plans,
+    operations,
+    events,
+    audit,
+)
 
 
-def create_app(service: Service, token: str) -> FastAPI:
-    """The API over this service; `token` is what a caller must carry."""
+def create_app(service: Service, token: str, limits: Limits | None = None) -> FastAPI:
+    """The API over this service; `token` is the local one, whose bearer may do everything."""
     app = _App(
         title="Furlough",
         version=__version__,
@@ -30,13 +57,15 @@ def create_app(service: Service, token: str) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         responses=problems.RESPONSES,
     )
-    app.state.service = service
+    limiter = Limiter(limits or Limits())
+    app.state.service, app.state.token, app.state.limiter = service, token, limiter
     problems.install(app)
     app.add_middleware(_BodyLimit)
-    app.add_middleware(TokenGate, token=token)  # the last one added is the first one met
+    # The last one added is the first one met.
+    app.add_middleware(Gate, service=service, token=token, limiter=limiter)
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
-    for module in (enrolling, hosts, exits, remedies, vms, plans, operations, events):
+    for module in _MODULES:
         root.include_router(module.router)
     app.include_router(root)
     return app

@@ -6,9 +6,8 @@ import hashlib
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from furlough.api.gate import unknown_caller
+from furlough.api.principal import ThePrincipal
 from furlough.core.operation import Operation
 from furlough.core.outlook import Copied
 from furlough.core.states import StepState
@@ -17,25 +16,16 @@ from furlough.service import Request as ServiceRequest
 from furlough.service import Service
 from furlough.wire.operations import OperationView, operation_view
 
-_bearer = HTTPBearer(auto_error=False, description="The token that `furlough serve` wrote.")
 
-
-def get_service(request: Request) -> Service:
-    """The one door."""
+def get_service(request: Request, principal: ThePrincipal) -> Service:
+    """The one door, for whoever calls."""
     service: Service = request.app.state.service
-    return service
+    return service.of(principal)
 
 
-def get_caller(
-    request: Request,
-    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    """The name of whoever calls, as the gate found it; a request that passed no gate is nobody's.
-    The credentials stand here for the schema alone."""
-    caller = getattr(request.state, "caller", None)
-    if not isinstance(caller, str):
-        raise unknown_caller()
-    return caller
+def get_caller(principal: ThePrincipal) -> str:
+    """The name of whoever calls."""
+    return principal.name
 
 
 TheService = Annotated[Service, Depends(get_service)]
@@ -67,4 +57,4 @@ async def view_of(operation: Operation, service: Service) -> OperationView:
                 live[step.number] = Copied(
                     remaining_mib=progress.remaining_mib, sent_mib=progress.sent_mib
                 )
-    return operation_view(operation, await service.inventory(), live, service.now())
+    return operation_view(operation, await service.all_inventory(), live, service.now())

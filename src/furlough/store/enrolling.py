@@ -10,7 +10,7 @@ from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.inventory import Cluster
 from furlough.core.states import HostMode
-from furlough.errors import Conflict, Invalid, NotFound
+from furlough.errors import Conflict, Invalid, NotFound, Stale
 from furlough.store import codec, learning, reading
 from furlough.store.tables import away, cluster, datastore, host
 
@@ -37,6 +37,23 @@ def _check_overflow(connection: Connection, one: Cluster) -> None:
                 "cluster.overflow",
                 f"Cluster {name} is to take its own VMs where it has no place for them.",
                 remedy="Name other clusters in overflow_clusters.",
+            )
+
+
+def check_unchanged(connection: Connection, wanted: Enrolment, based_on: Enrolment) -> None:
+    """`Stale` where one of the hosts and clusters that are to be changed is no longer what the
+    change was made from: two editors, or two fields changed at once."""
+    now = reading.read_enrolment(connection)
+    for new, old, known in (
+        (wanted.clusters, based_on.clusters, now.clusters),
+        (wanted.hosts, based_on.hosts, now.hosts),
+    ):
+        names = {one.name for one in new}
+        if [one for one in old if one.name in names] != [one for one in known if one.name in names]:
+            raise Stale(
+                "etag.mismatch",
+                "It has been changed since it was read.",
+                remedy="Read it again, and decide again.",
             )
 
 

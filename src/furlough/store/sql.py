@@ -8,17 +8,30 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, text
 
 from furlough.core.admission import Standing, Terms
+from furlough.core.audit import Deed
 from furlough.core.capacity import Reservation
 from furlough.core.drift import HostNote
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId
+from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.link_speed import LinkSpeed
 from furlough.core.operation import Operation
 from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
 from furlough.ports import Clock, IdempotencyKey
-from furlough.store import enrolling, learning, leases, noting, reading, schema, settings, writing
+from furlough.store import (
+    auditing,
+    enrolling,
+    learning,
+    leases,
+    noting,
+    reading,
+    schema,
+    settings,
+    writing,
+)
+from furlough.store.access import SqlAccess
 from furlough.store.database import Database
 
 T = TypeVar("T")
@@ -35,6 +48,11 @@ class SqlStore:
         self._known_enrolment: Enrolment | None = None
         self._enrolled = 0
         self._known: dict[str, Any] = {}
+        self._access = SqlAccess(self._database, clock)
+
+    @property
+    def access(self) -> SqlAccess:
+        return self._access
 
     async def open(self) -> None:
         prepare = schema.create_at_once if self._in_memory else schema.bring_up_to_date
@@ -73,24 +91,43 @@ class SqlStore:
             self._known_enrolment = found
         return found
 
-    async def _enrol(self, work: Callable[[Connection], None]) -> None:
+    async def _enrol(self, deed: Deed | None, work: Callable[[Connection], None]) -> None:
+        """A change of what is enrolled, and its line in the trail."""
+        at = self._clock.now()
+
+        def both(connection: Connection) -> None:
+            if deed is None:
+                work(connection)
+                return
+            before = reading.read_enrolment(connection)
+            work(connection)
+            told = auditing.of_enrolment(deed, before, reading.read_enrolment(connection))
+            auditing.add(connection, told, at)
+
         try:
-            await self._write(work)
+            await self._write(both)
         finally:
             self._known_enrolment = None
             self._enrolled += 1
 
-    async def enrol(self, additions: Enrolment) -> None:
-        await self._enrol(lambda c: enrolling.put(c, additions))
+    async def enrol(
+        self, additions: Enrolment, deed: Deed | None = None, based_on: Enrolment | None = None
+    ) -> None:
+        def put(connection: Connection) -> None:
+            if based_on is not None:
+                enrolling.check_unchanged(connection, additions, based_on)
+            enrolling.put(connection, additions)
 
-    async def remove_cluster(self, name: ClusterName) -> None:
-        await self._enrol(lambda c: enrolling.remove_cluster(c, name))
+        await self._enrol(deed, put)
 
-    async def remove_datastore(self, name: str) -> None:
-        await self._enrol(lambda c: enrolling.remove_datastore(c, name))
+    async def remove_cluster(self, name: ClusterName, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.remove_cluster(c, name))
 
-    async def remove_host(self, name: HostName) -> None:
-        await self._enrol(lambda c: enrolling.remove_host(c, name))
+    async def remove_datastore(self, name: str, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.remove_datastore(c, name))
+
+    async def remove_host(self, name: HostName, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.remove_host(c, name))
 
     # --- what others hold ------------------------------------------------------------------
 
@@ -117,17 +154,38 @@ class SqlStore:
         modes: Sequence[HostModeChanged],
         terms: Terms,
         key: IdempotencyKey | None = None,
+        deed: Deed | None = None,
     ) -> Operation:
         at = self._clock.now()
-        return await self._write(lambda c: writing.accept(c, event, modes, terms, key, at))
+
+        def both(connection: Connection) -> Operation:
+            last = auditing.last_operation(connection)
+            accepted = writing.accept(connection, event, modes, terms, key, at)
+            # A repetition changes nothing, so it leaves no line.
+            if deed is not None and number_of(accepted.id) > last:
+                told = auditing.of_acceptance(deed, event, modes, accepted.id)
+                auditing.add(connection, told, at)
+            return accepted
+
+        return await self._write(both)
 
     async def append(
-        self, operation: Operation, events: Sequence[Event], terms: Terms | None = None
+        self,
+        operation: Operation,
+        events: Sequence[Event],
+        terms: Terms | None = None,
+        deed: Deed | None = None,
     ) -> Operation:
         at = self._clock.now()
-        return await self._write(
-            lambda c: writing.append(c, operation, events, terms or _NO_TERMS, at)
-        )
+
+        def both(connection: Connection) -> Operation:
+            after = writing.append(connection, operation, events, terms or _NO_TERMS, at)
+            if deed is not None:
+                told = auditing.of_events(deed, operation, events, after)
+                auditing.add(connection, told, at)
+            return after
+
+        return await self._write(both)
 
     async def claim(self, owner: str, lease_s: float) -> Sequence[Operation]:
         at = self._clock.now()
@@ -145,10 +203,17 @@ class SqlStore:
         return await self._database.read(lambda c: reading.read_operation(c, operation))
 
     async def operations(
-        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+        self,
+        *,
+        active: bool = False,
+        host: HostName | None = None,
+        limit: int = 100,
+        before: OperationId | None = None,
     ) -> Sequence[Operation]:
         return await self._database.read(
-            lambda c: reading.read_operations(c, active=active, at_host=host, limit=limit)
+            lambda c: reading.read_operations(
+                c, active=active, at_host=host, limit=limit, before=before
+            )
         )
 
     async def journal(self, operation: OperationId) -> Sequence[Entry]:
