@@ -12,15 +12,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from furlough import __version__
 from furlough.api import enrolling, events, exits, hosts, operations, plans, problems, remedies, vms
 from furlough.api.calling import Caller, TheService
-from furlough.api.gate import TokenGate
+from furlough.api.gate import Sessions, TokenGate
 from furlough.service import Service
 from furlough.wire.problem import Health
 
 LARGEST_BODY = 8 << 20
 
 
-def create_app(service: Service, token: str) -> FastAPI:
-    """The API over this service; `token` is what a caller must carry."""
+def create_app(service: Service, token: str, sessions: Sessions | None = None) -> FastAPI:
+    """The API over this service; `token` is what a caller must carry, `sessions` who has come in
+    by way of the pages."""
     app = _App(
         title="Furlough",
         version=__version__,
@@ -33,7 +34,9 @@ def create_app(service: Service, token: str) -> FastAPI:
     app.state.service = service
     problems.install(app)
     app.add_middleware(_BodyLimit)
-    app.add_middleware(TokenGate, token=token)  # the last one added is the first one met
+    app.add_middleware(
+        TokenGate, token=token, sessions=sessions
+    )  # the last one added is the first one met
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
     for module in (enrolling, hosts, exits, remedies, vms, plans, operations, events):

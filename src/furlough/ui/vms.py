@@ -1,0 +1,5 @@
+"""."""
+
+from furlough.ui.visit import Routes
+
+ROUTES: Routes = {}
