@@ -1,5 +1,5 @@
-"""The page of a host: how it stands in the operator's words, its VMs, its log, and what can be asked
-of it there and then."""
+"""The page of a host: how it stands in the operator's words, its VMs, its log, and what can be
+asked of it there and then."""
 
 from __future__ import annotations
 

@@ -181,8 +181,8 @@ class Site:
                 return _fresh(await handler(replace(asked, fields=fields)))
             except FurloughError as error:
                 return _fresh(self._failed(error, asked))
-            except Exception as error:  # one page's bug stays its own
-                log.error("bug in a page", path=request.url.path, exc_info=error)
+            except Exception:  # one page's bug stays its own
+                log.exception("bug in a page", path=request.url.path)
                 return _fresh(self._failed(_bug(), asked))
 
         return answer
