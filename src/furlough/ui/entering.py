@@ -24,6 +24,7 @@ from furlough.core.states import HostMode
 from furlough.errors import Conflict, FurloughError, Refused
 from furlough.planning.live_pictures import gantt_of_plan, load_of_plan, loads
 from furlough.planning.remedies import Change, changes
+from furlough.planning.what_if import load_of_the_rest
 from furlough.service import Preview
 from furlough.ui.forms import Fields, model_of, pairs
 from furlough.ui.visit import Asked, Routes, go_to, listed
@@ -106,11 +107,13 @@ async def _checked(
     inventory, report = preview.inventory, preview.reports[0]
     host = inventory.host(asked.host)
     mates = [one for one in inventory.hosts_of(host.cluster) if one.name != host.name]
+    every_load = loads(preview.plan, inventory)
     return asked.render(
         "enter.html",
         status=200 if trouble is None else 409,
         host=host,
-        row_loads=loads(preview.plan, inventory),
+        row_loads=every_load,
+        fullest=load_of_the_rest(every_load, preview.plan.hosts).max,
         report=report,
         groups=grouped(report.findings, inventory, host.name),
         plan=preview.plan,

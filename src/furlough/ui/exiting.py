@@ -12,6 +12,7 @@ from furlough.core.states import HostMode
 from furlough.errors import Conflict, FurloughError, Refused
 from furlough.planning.homecoming import Return, Way
 from furlough.planning.live_pictures import gantt_of_plan, load_of_plan, loads
+from furlough.planning.what_if import load_of_the_rest
 from furlough.ui.forms import Fields, model_of, pairs
 from furlough.ui.visit import Asked, Routes, go_to
 from furlough.wire.exits import ExitBody
@@ -40,6 +41,7 @@ async def _checked(asked: Asked, trouble: FurloughError | None = None) -> Respon
     options = options_of(asked.fields)
     found = await asked.service.exit_check([asked.host], options)
     host = found.inventory.host(asked.host)
+    every_load = loads(found.plan, found.inventory)
     return asked.render(
         "exit.html",
         status=200 if trouble is None else 409,
@@ -49,7 +51,8 @@ async def _checked(asked: Asked, trouble: FurloughError | None = None) -> Respon
         findings=found.findings,
         lists=_lists(found.returns),
         plan=found.plan,
-        row_loads=loads(found.plan, found.inventory),
+        row_loads=every_load,
+        fullest=load_of_the_rest(every_load, found.plan.hosts).max,
         load_picture=load_of_plan(found.plan, found.inventory),
         gantt_picture=gantt_of_plan(found.plan),
         modes=[one.value for one in RestoreMode],

@@ -252,7 +252,7 @@ def _inside(path: str) -> str:
 def _bug() -> FurloughError:
     return FurloughError(
         "bug",
-        "A bug of ours kept this page from being made; nothing is known to have been changed by it.",
+        "A bug of ours kept this page from being made; what was asked may have happened.",
         remedy="Look at the operations before you repeat what you did, and report it with the "
         "daemon's log.",
     )
