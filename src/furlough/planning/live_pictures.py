@@ -15,7 +15,7 @@ from furlough.core.capacity import limit_of, used_by
 from furlough.core.ids import HostName
 from furlough.core.inventory import Inventory
 from furlough.core.operation import Operation, Step
-from furlough.core.plan import Method, Plan, PlannedStep
+from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
 from furlough.core.states import StepState
 from furlough.planning.pictures import Span, loads_tree, spans_tree
 from furlough.planning.what_if import HostLoad
@@ -67,7 +67,12 @@ def _shifts(step: PlannedStep, inventory: Inventory) -> list[tuple[HostName, int
 
 def load_of_plan(plan: Plan, inventory: Inventory) -> etree._Element:
     """Two bars per host: its memory load before the plan and after it."""
-    return loads_tree(loads(plan, inventory), plan.hosts)
+    return loads_tree(loads(plan, inventory), emptied_by(plan))
+
+
+def emptied_by(plan: Plan) -> tuple[HostName, ...]:
+    """The hosts that a plan empties: those that are entered."""
+    return plan.hosts if plan.kind is OperationKind.ENTER else ()
 
 
 def gantt_of_plan(plan: Plan) -> etree._Element | None:

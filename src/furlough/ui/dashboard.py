@@ -1,4 +1,4 @@
-"""The dashboard: clusters and hosts with mode and load, what is under way, what waits for a person."""
+"""The dashboard: clusters and hosts with mode and load, what is under way, what waits for people."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from furlough.core.plan import Method
 from furlough.core.policy import Automation, EnterOptions, OnFailure, Order, Scope, StorageMode
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, FurloughError, Refused
-from furlough.planning.live_pictures import gantt_of_plan, load_of_plan, loads
+from furlough.planning.live_pictures import emptied_by, gantt_of_plan, load_of_plan, loads
 from furlough.planning.remedies import Change, changes
 from furlough.planning.what_if import load_of_the_rest
 from furlough.service import Preview
@@ -113,7 +113,7 @@ async def _checked(
         status=200 if trouble is None else 409,
         host=host,
         row_loads=every_load,
-        fullest=load_of_the_rest(every_load, preview.plan.hosts).max,
+        fullest=load_of_the_rest(every_load, emptied_by(preview.plan)).max,
         report=report,
         groups=grouped(report.findings, inventory, host.name),
         plan=preview.plan,

@@ -11,7 +11,7 @@ from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, FurloughError, Refused
 from furlough.planning.homecoming import Return, Way
-from furlough.planning.live_pictures import gantt_of_plan, load_of_plan, loads
+from furlough.planning.live_pictures import emptied_by, gantt_of_plan, load_of_plan, loads
 from furlough.planning.what_if import load_of_the_rest
 from furlough.ui.forms import Fields, model_of, pairs
 from furlough.ui.visit import Asked, Routes, go_to
@@ -52,7 +52,7 @@ async def _checked(asked: Asked, trouble: FurloughError | None = None) -> Respon
         lists=_lists(found.returns),
         plan=found.plan,
         row_loads=every_load,
-        fullest=load_of_the_rest(every_load, found.plan.hosts).max,
+        fullest=load_of_the_rest(every_load, emptied_by(found.plan)).max,
         load_picture=load_of_plan(found.plan, found.inventory),
         gantt_picture=gantt_of_plan(found.plan),
         modes=[one.value for one in RestoreMode],

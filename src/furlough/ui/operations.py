@@ -11,7 +11,7 @@ from starlette.responses import Response
 from furlough.core.holding import unapproved
 from furlough.core.hostlog import Level, log_lines
 from furlough.core.ids import parse_host_name
-from furlough.core.journal import Entry
+from furlough.core.journal import Entry, OperationClaimed
 from furlough.core.operation import Operation
 from furlough.core.outlook import outlook
 from furlough.core.plan import OperationKind, Plan
@@ -154,7 +154,21 @@ def _journal_row(operation: Operation, entry: Entry) -> JournalRow:
             return JournalRow(
                 entry=entry, level=line.level, subject=line.vm_name or host, message=line.message
             )
-    return JournalRow(entry=entry, level=None, subject="", message="")
+    number = getattr(entry.event, "step", None)
+    if number is None:
+        return JournalRow(entry=entry, level=None, subject="", message=_epoch(entry))
+    planned = operation.step(number).planned
+    method = planned.method.value.replace("_", " ")
+    return JournalRow(
+        entry=entry, level=None, subject=planned.vm_name or planned.host, message=method
+    )
+
+
+def _epoch(entry: Entry) -> str:
+    """Under which epoch an operation was taken over, where this is what happened."""
+    if not isinstance(entry.event, OperationClaimed):
+        return ""
+    return f"taken over under epoch {entry.event.epoch}"
 
 
 # --- what a person says --------------------------------------------------------------------------
