@@ -17,12 +17,9 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
-from furlough import sign_in
 from furlough.api.app import create_app
-from furlough.api.gate import LOCAL
 from furlough.clock import RealClock
 from furlough.config import Settings, split_listen
 from furlough.context import Context, forget_context, save_context
@@ -42,8 +39,7 @@ from furlough.sim.hypervisor import SimHypervisor
 from furlough.site_probes import Commands
 from furlough.store.database import sqlite_url
 from furlough.store.sql import SqlStore
-from furlough.ui.site import install as install_pages
-from furlough.ui.visitors import Visitors
+from furlough.ui.site import pages_over
 from furlough.wire.enrolment import EnrolmentBody
 
 _STOP_WITHIN_S = 30
@@ -140,7 +136,7 @@ async def _serve(
         )
         if settings.enrolment:
             await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
-        app = create_site(controller.service, token)
+        app = create_app(controller.service, token, pages_over(controller.service))
         server = _Server(
             uvicorn.Config(
                 app,
@@ -157,20 +153,11 @@ async def _serve(
         await _first_look(controller)
         _save(context, announce)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
-        announce(f"Its pages: {sign_in.address(context, controller.service.now())}")
         try:
             await server.serve(sockets=[listener])
         finally:
             forget_context(context)
             await _stop(running)
-
-
-def create_site(service: Service, token: str) -> FastAPI:
-    """API and pages over this service; `token` is what opens both."""
-    visitors = Visitors(token, LOCAL, service.now)
-    app = create_app(service, token, visitors.caller)
-    install_pages(app, service, visitors)
-    return app
 
 
 def _save(context: Context, announce: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ message, never into a branch.
     ├── Invalid        the request makes no sense: correct it (exit 2, HTTP 422)
     ├── NotFound       no such thing: check the name (exit 2, HTTP 404)
     ├── NotAllowed     this caller may not (exit 7, HTTP 401 or 403)
+    │   └── Throttled  not now: asked too often, wait (exit 7, HTTP 429)
     ├── Refused        understood and refused; nothing happened (exit 3, HTTP 409)
     ├── Conflict       something else is under way: wait for it or cancel it (exit 9, HTTP 409)
     │   └── Stale      somebody changed it first: read again, decide again
@@ -52,6 +53,10 @@ class NotFound(FurloughError):
 
 class NotAllowed(FurloughError):
     """The caller is not known, or not allowed to do this."""
+
+
+class Throttled(NotAllowed):
+    """Asked too often or for too much at a time; `retry_after_s` says how long to wait."""
 
 
 class Refused(FurloughError):

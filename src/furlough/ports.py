@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from furlough.access_ports import AccessStore
 from furlough.core.admission import Standing, Terms
+from furlough.core.audit import Deed
 from furlough.core.capacity import Reservation
 from furlough.core.drift import HostNote
 from furlough.core.encryption import ABLE, TlsMeans
@@ -337,7 +339,12 @@ class Store(Protocol):
 
     `append` and `accept` refuse with `Stale` what was decided on an older state of the operation
     (or under an older epoch), with `Conflict` or `Refused` what stands against other operations.
+    A write that takes a deed puts its line into the audit trail in the same transaction.
     """
+
+    @property
+    def access(self) -> AccessStore:
+        """Users, tokens, roles, sessions, and the audit trail."""
 
     async def open(self) -> None: ...
 
@@ -348,14 +355,14 @@ class Store(Protocol):
 
     async def enrolment(self) -> Enrolment: ...
 
-    async def enrol(self, additions: Enrolment) -> None:
+    async def enrol(self, additions: Enrolment, deed: Deed | None = None) -> None:
         """Create or change all of these, or none; what is not named stays as it is."""
 
-    async def remove_cluster(self, name: ClusterName) -> None: ...
+    async def remove_cluster(self, name: ClusterName, deed: Deed | None = None) -> None: ...
 
-    async def remove_datastore(self, name: str) -> None: ...
+    async def remove_datastore(self, name: str, deed: Deed | None = None) -> None: ...
 
-    async def remove_host(self, name: HostName) -> None: ...
+    async def remove_host(self, name: HostName, deed: Deed | None = None) -> None: ...
 
     async def standings(self) -> Mapping[HostName, Standing]: ...
 
@@ -376,10 +383,15 @@ class Store(Protocol):
         modes: Sequence[HostModeChanged],
         terms: Terms,
         key: IdempotencyKey | None = None,
+        deed: Deed | None = None,
     ) -> Operation: ...
 
     async def append(
-        self, operation: Operation, events: Sequence[Event], terms: Terms | None = None
+        self,
+        operation: Operation,
+        events: Sequence[Event],
+        terms: Terms | None = None,
+        deed: Deed | None = None,
     ) -> Operation: ...
 
     async def claim(self, owner: str, lease_s: float) -> Sequence[Operation]:

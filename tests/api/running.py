@@ -33,6 +33,7 @@ from furlough.sim.faults import Faults
 from furlough.sim.fleet import make_fleet
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
+from furlough.ui.site import pages_over
 
 T = TypeVar("T")
 
@@ -72,6 +73,9 @@ class _PacedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._paced.now_s
+
+    def skip(self, seconds: float) -> None:
+        self._paced.now_s += seconds
 
 
 class Running:
@@ -121,6 +125,15 @@ class Running:
             return act()
 
         return self.run(called())
+
+    def skip(self, seconds: float) -> None:
+        """So long later: nobody has waited for it, and whatever was to happen then does now."""
+        self.do(lambda: self._loop.skip(seconds))
+
+    @property
+    def now_s(self) -> float:
+        """The daemon's time, from an arbitrary start."""
+        return self._loop.time()
 
     def hold(self, host: str) -> None:
         """From now on no migration from or to this host gets anywhere."""
@@ -172,7 +185,7 @@ class Running:
         self.context = Context(url=f"http://127.0.0.1:{port}", token=TOKEN)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                create_app(self.controller.service, TOKEN),
+                create_app(self.controller.service, TOKEN, pages_over(self.controller.service)),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

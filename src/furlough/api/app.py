@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -10,18 +11,46 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from furlough import __version__
-from furlough.api import enrolling, events, exits, hosts, operations, plans, problems, remedies, vms
+from furlough.api import (
+    audit,
+    enrolling,
+    events,
+    exits,
+    hosts,
+    operations,
+    plans,
+    problems,
+    remedies,
+    sessions,
+    users,
+    vms,
+)
 from furlough.api.calling import Caller, TheService
-from furlough.api.gate import Sessions, TokenGate
+from furlough.api.gate import Gate
 from furlough.service import Service
 from furlough.wire.problem import Health
 
 LARGEST_BODY = 8 << 20
+_MODULES = (
+    sessions,
+    users,
+    enrolling,
+    hosts,
+    exits,
+    remedies,
+    vms,
+    plans,
+    operations,
+    events,
+    audit,
+)
 
 
-def create_app(service: Service, token: str, sessions: Sessions | None = None) -> FastAPI:
-    """The API over this service; `token` is what a caller must carry, `sessions` who has come in
-    by way of the pages."""
+def create_app(
+    service: Service, token: str, front: Callable[[ASGIApp], ASGIApp] | None = None
+) -> FastAPI:
+    """The API over this service; `token` is the local one, whose bearer may do everything.
+    `front`: what meets requests before the API does, once it is known who sends them."""
     app = _App(
         title="Furlough",
         version=__version__,
@@ -34,12 +63,14 @@ def create_app(service: Service, token: str, sessions: Sessions | None = None) -
     app.state.service = service
     problems.install(app)
     app.add_middleware(_BodyLimit)
+    if front is not None:
+        app.add_middleware(front)
     app.add_middleware(
-        TokenGate, token=token, sessions=sessions
+        Gate, service=service, token=token
     )  # the last one added is the first one met
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
-    for module in (enrolling, hosts, exits, remedies, vms, plans, operations, events):
+    for module in _MODULES:
         root.include_router(module.router)
     app.include_router(root)
     return app

@@ -6,34 +6,24 @@ import hashlib
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from furlough.api.gate import unknown_caller
+from furlough.api.principal import ThePrincipal
 from furlough.core.operation import Operation
 from furlough.ports import IdempotencyKey
 from furlough.service import Request as ServiceRequest
 from furlough.service import Service
 from furlough.wire.operations import OperationView, operation_view
 
-_bearer = HTTPBearer(auto_error=False, description="The token that `furlough serve` wrote.")
 
-
-def get_service(request: Request) -> Service:
-    """The one door."""
+def get_service(request: Request, principal: ThePrincipal) -> Service:
+    """The one door, for whoever calls."""
     service: Service = request.app.state.service
-    return service
+    return service.of(principal)
 
 
-def get_caller(
-    request: Request,
-    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    """The name of whoever calls, as the gate found it; a request that passed no gate is nobody's.
-    The credentials stand here for the schema alone."""
-    caller = getattr(request.state, "caller", None)
-    if not isinstance(caller, str):
-        raise unknown_caller()
-    return caller
+def get_caller(principal: ThePrincipal) -> str:
+    """The name of whoever calls."""
+    return principal.name
 
 
 TheService = Annotated[Service, Depends(get_service)]
@@ -58,4 +48,4 @@ TheRequest = Annotated[ServiceRequest, Depends(named_request)]
 async def view_of(operation: Operation, service: Service) -> OperationView:
     """An operation as clients see it, with what is in flight right now."""
     live = service.copied(operation)
-    return operation_view(operation, await service.inventory(), live, service.now())
+    return operation_view(operation, await service.all_inventory(), live, service.now())

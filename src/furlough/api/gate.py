@@ -1,74 +1,85 @@
 """Who gets in: before anything is routed, parsed or looked up.
 
-Whoever carries no valid token learns nothing here, not even which routes exist. The one open
-route says that the daemon lives.
+Whoever has not shown who they are learns nothing below /api/, not even which routes exist. Three
+routes are open: that the daemon lives, signing in, and making the first administrator. Pages are
+let through without a principal: they send people to sign in.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable
-
-from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
-from starlette.types import ASGIApp, Receive, Scope, Send
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from furlough.api import problems
-from furlough.errors import NotAllowed
+from furlough.api.principal import (
+    CSRF_HEADER,
+    caller_of,
+    check_origin,
+    is_same_origin,
+    principal_of,
+    unknown_caller,
+)
+from furlough.errors import FurloughError, NotAllowed
+from furlough.service import Service
 
-LOCAL = "local"
 _GUARDED = "/api/"
-_OPEN = frozenset({"/api/v1/health"})
-COOKIE = "furlough_session"
-# What a page may ask for by its cookie alone: it changes nothing, so nobody can be tricked into it.
-_READING = frozenset({"GET", "HEAD"})
+_OPEN = frozenset(
+    {
+        ("GET", "/api/v1/health"),
+        ("HEAD", "/api/v1/health"),
+        ("POST", "/api/v1/session"),
+        ("POST", "/api/v1/first-admin"),
+    }
+)
 
-# Who has this cookie; None where nobody has.
-Sessions = Callable[[str], str | None]
 
+class Gate:
+    """Finds out who calls and writes it into the request's state: `caller` (where from, and the
+    name of the request) and, where somebody has shown who they are, `principal`."""
 
-class TokenGate:
-    """Lets requests below /api/ through that carry the token, or only read and carry the cookie of
-    a visit to the pages, and writes into their state who `caller` is. Until there are users, it is
-    whoever has the local token."""
-
-    def __init__(self, app: ASGIApp, token: str, sessions: Sessions | None = None) -> None:
+    def __init__(self, app: ASGIApp, service: Service, token: str) -> None:
         self._app = app
-        self._token = token.encode()
-        self._sessions = sessions
+        self._service = service
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        guarded = scope["type"] == "http" and scope["path"].startswith(_GUARDED)
-        if not guarded or scope["path"] in _OPEN:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        is_known = self._is_known(headers.get("authorization", ""))
-        caller = LOCAL if is_known else self._visitor(scope["method"], headers)
-        if caller is None:
-            refusal = problems.answer(unknown_caller())
-            await refusal(scope, receive, send)
+        caller = caller_of(scope)
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = caller.request
+            await send(message)
+
+        try:
+            await self._let_in(scope)
+        except FurloughError as error:
+            await problems.answer(error)(scope, receive, named)
             return
-        scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, send)
+        with structlog.contextvars.bound_contextvars(request=caller.request):
+            await self._app(scope, receive, named)
 
-    def _visitor(self, method: str, headers: Headers) -> str | None:
-        if self._sessions is None or method not in _READING or "authorization" in headers:
-            return None
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
-        return None if cookie is None else self._sessions(cookie)
-
-    def _is_known(self, header: str) -> bool:
-        scheme, _, given = header.partition(" ")
-        # Compared even where the scheme is wrong: the time says nothing about the token.
-        is_equal = hmac.compare_digest(given.strip().encode(), self._token)
-        return is_equal and scheme.lower() == "bearer" and bool(self._token)
-
-
-def unknown_caller() -> NotAllowed:
-    """The refusal, the same whatever was asked for."""
-    return NotAllowed(
-        "caller.unknown",
-        "The request carries no valid token.",
-        remedy="Use the context that `furlough serve` wrote, or set FURLOUGH_TOKEN.",
-    )
+    async def _let_in(self, scope: Scope) -> None:
+        """Raises the refusal, if it is one."""
+        is_guarded = scope["path"].startswith(_GUARDED)
+        is_open = (scope["method"], scope["path"]) in _OPEN
+        caller = scope["state"]["caller"]
+        principal = await principal_of(scope, caller, self._token, self._service)
+        if principal is None:
+            if is_guarded and not is_open:
+                raise unknown_caller()
+        else:
+            scope["state"]["principal"] = principal
+        if is_open and not is_same_origin(scope):
+            raise NotAllowed(
+                "request.forged",
+                "The request came from a page of another origin.",
+                remedy="Sign in on a page of this daemon.",
+            )
+        if is_guarded and not is_open:
+            check_origin(scope, Headers(scope=scope).get(CSRF_HEADER))

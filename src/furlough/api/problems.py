@@ -1,12 +1,14 @@
 """Our errors, and the framework's, as problem documents (RFC 9457) with their status codes.
 
 400 not JSON   401 who are you   403 you may not   404 no such thing   405 not with this method
-409 conflict   413 too large     422 no sense      500 our bug         503 no answer
+409 conflict   413 too large     422 no sense
+429 too often  500 our bug      503 no answer
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -26,6 +28,7 @@ from furlough.errors import (
     NotAllowed,
     NotFound,
     Refused,
+    Throttled,
     Unreachable,
 )
 from furlough.wire.plans import FindingView, plan_view
@@ -40,6 +43,7 @@ _STATUS: dict[type[FurloughError], tuple[HTTPStatus, str]] = {
     Invalid: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid"),
     NotFound: (HTTPStatus.NOT_FOUND, "not_found"),
     NotAllowed: (HTTPStatus.FORBIDDEN, "not_allowed"),
+    Throttled: (HTTPStatus.TOO_MANY_REQUESTS, "throttled"),
     Refused: (HTTPStatus.CONFLICT, "refused"),
     Conflict: (HTTPStatus.CONFLICT, "conflict"),
     Unreachable: (HTTPStatus.SERVICE_UNAVAILABLE, "unreachable"),
@@ -50,6 +54,7 @@ _REMEDIES = {
     "invalid": "Correct that and ask again; nothing was changed.",
     "not_found": "Look at what there is, and ask again.",
     "not_allowed": "Ask whoever runs this daemon.",
+    "throttled": "Wait a little, then ask again.",
     "refused": "Look at the present state, then decide anew; nothing was changed.",
     "conflict": "Wait for what is under way, or cancel it: furlough operation list --active.",
     "unreachable": "Look whether it has happened before asking again.",
@@ -75,7 +80,7 @@ _FRAMEWORK: dict[int, tuple[str, str, str]] = {
 # What every route may answer, for the schema.
 _PROBLEM = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 401, 404, 409, 413, 422, 503)
+    status: {"model": Problem} for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
 }
 
 
@@ -121,7 +126,9 @@ def answer(error: FurloughError) -> Response:
         else None,
         plan=plan_view(plan) if isinstance(plan, Plan) else None,
     )
-    return _answer(problem)
+    wait_s = error.facts.get("retry_after_s")
+    headers = {"Retry-After": str(math.ceil(wait_s))} if isinstance(wait_s, float) else None
+    return _answer(problem, headers)
 
 
 def _status_of(error: FurloughError) -> tuple[HTTPStatus, str]:
@@ -227,7 +234,7 @@ def _answer(problem: Problem, headers: dict[str, str] | None = None) -> Response
     if problem.status == HTTPStatus.UNAUTHORIZED:
         extra["WWW-Authenticate"] = "Bearer"
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        extra["Retry-After"] = "5"
+        extra.setdefault("Retry-After", "5")
     # In ASCII: what a client sent us may be quoted, and need not be writable in UTF-8.
     text = json.dumps(problem.model_dump(mode="json", exclude_none=True))
     return Response(text, status_code=problem.status, media_type=_PROBLEM, headers=extra)

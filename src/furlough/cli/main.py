@@ -136,23 +136,6 @@ Listen = Annotated[
 
 
 @app.command()
-def ui(
-    open_: Annotated[
-        bool, typer.Option("--open", help="Open it in this user's browser as well.")
-    ] = False,
-) -> None:
-    """Print the address of the web pages, with a code that signs in once within ten minutes."""
-    from furlough import sign_in
-    from furlough.clock import RealClock
-    from furlough.context import load_context
-
-    address = sign_in.address(load_context(), RealClock().now())
-    output.print_text(address)
-    if open_ and typer.launch(address) != 0:
-        output.warn("No browser could be opened: copy the address into one.")
-
-
-@app.command()
 def version() -> None:
     """Print the version."""
     output.say(f"furlough {__version__}")

@@ -44,6 +44,11 @@ def _parse_name(text: str, kind: str) -> str:
     return text
 
 
+def parse_user_name(text: str) -> str:
+    """A user's name, of the same alphabet. Raises `Invalid`."""
+    return _parse_name(text, "user")
+
+
 def parse_vm_id(text: str) -> VmId:
     """A VM's UUID in any usual spelling, kept in lower case with dashes. Raises `Invalid`."""
     try:

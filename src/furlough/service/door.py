@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from furlough.access.desk import Desk
+from furlough.core.access import SYSTEM, Principal, Privilege
 from furlough.core.admission import (
     check_hosts_free,
 )
@@ -65,10 +67,13 @@ from furlough.prechecks.requests import (
     nothing_to_do,
     settled,
 )
+from furlough.service.accounts import Accounts
+from furlough.service.authority import Authority, needs
 from furlough.service.enrolling import Enrolling
 from furlough.service.exiting import Exiting, ExitReport, Recorded
 from furlough.service.intake import Intake, Request
 from furlough.service.steering import Approval, Steering
+from furlough.service.trail import Trail
 from furlough.service.upkeep import Upkeep
 
 
@@ -87,47 +92,86 @@ class Service:
     """What can be asked of Furlough."""
 
     def __init__(
-        self, work: Work, supervisor: Supervisor, *, defaults: EnterDefaults | None = None
+        self,
+        work: Work,
+        supervisor: Supervisor,
+        *,
+        defaults: EnterDefaults | None = None,
+        principal: Principal = SYSTEM,
+        desk: Desk | None = None,
     ) -> None:
         self._work = work
+        self._supervisor = supervisor
         self._defaults = defaults or EnterDefaults()
         self._store = work.store
         self._observer = work.observer
-        self._intake = Intake(work, supervisor)
+        self.authority = Authority(work, principal)
+        self.desk = desk or Desk(work.store.access, work.clock)
+        self._intake = Intake(work, supervisor, self.authority)
         self._exiting = Exiting(work, self._intake)
-        self._steering = Steering(work, supervisor)
-        self.enrolling = Enrolling(work)
-        self.upkeep = Upkeep(work, self._intake, self.check)
+        self._steering = Steering(work, supervisor, self.authority)
+        self.enrolling = Enrolling(work, self.authority)
+        self.upkeep = Upkeep(work, self._intake, self.check, self.authority)
+        self.accounts = Accounts(work, self.desk, self.authority)
+        self.trail = Trail(work, self.authority)
+
+    def of(self, principal: Principal) -> Service:
+        """The same service for somebody: it does for them what they may, and shows them what they
+        may see. The one that was not made for anybody is the daemon's own, and may do
+        everything."""
+        return Service(
+            self._work,
+            self._supervisor,
+            defaults=self._defaults,
+            principal=principal,
+            desk=self.desk,
+        )
 
     # --- looking ---------------------------------------------------------------------------
 
+    @needs(Privilege.VIEW)
     async def inventory(self) -> Inventory:
-        """All facts as last observed."""
+        """All facts as last observed, as far as the caller may see them."""
+        return self.authority.seen_inventory(await self._observer.inventory())
+
+    @needs(Privilege.VIEW)
+    async def all_inventory(self) -> Inventory:
+        """The same, whoever may see it: to say where the VMs of an operation are that the caller
+        sees. For listings it is not."""
         return await self._observer.inventory()
 
+    @needs(Privilege.VIEW)
     async def enrolment(self) -> Enrolment:
-        """Everything enrolled."""
-        return await self._store.enrolment()
+        """Everything enrolled that the caller may see."""
+        return self.authority.seen_enrolment(await self._store.enrolment())
 
+    @needs(Privilege.VIEW)
     async def away(self) -> Sequence[Away]:
         """Every VM that an evacuation took from its home host."""
         return await self._store.away()
 
+    @needs(Privilege.VIEW, on="which")
     async def operation(self, which: OperationId) -> Operation:
         """One operation; `NotFound` where there is none."""
         return await self._store.operation(which)
 
+    @needs(Privilege.VIEW)
     async def operations(
         self, *, active: bool = False, host: HostName | None = None, limit: int = 100
     ) -> Sequence[Operation]:
-        """Operations, newest first."""
-        return await self._store.operations(active=active, host=host, limit=limit)
+        """Operations that the caller may see, newest first."""
+        found = await self._store.operations(active=active, host=host, limit=limit)
+        if self.authority.sees_everything:
+            return found
+        return [one for one in found if await self.authority.sees(one)]
 
+    @needs(Privilege.VIEW, on="which")
     async def journal(self, which: OperationId) -> Sequence[Entry]:
         """All events of an operation."""
         await self._store.operation(which)
         return await self._store.journal(which)
 
+    @needs(Privilege.VIEW, on="host")
     async def host_log(self, host: HostName, most: int) -> Sequence[LogLine]:
         """The newest lines of a host's log, oldest first."""
         await self._intake.known([host])
@@ -140,10 +184,25 @@ class Service:
         lines += [line_of(note) for note in reversed(await self._store.host_notes(host, most))]
         return sorted(lines, key=lambda line: line.at)[-most:]
 
+    @needs(Privilege.VIEW)
     async def entries(self, after: int, limit: int) -> Sequence[Entry]:
-        """Events of all operations after a sequence number."""
-        return await self._store.entries(after, limit)
+        """Events of all operations that the caller may see, after a sequence number; none only
+        where there are no more."""
+        while found := await self._store.entries(after, limit):
+            if self.authority.sees_everything:
+                return found
+            operations = {one.operation for one in found}
+            seen = {
+                one
+                for one in operations
+                if await self.authority.sees(await self._store.operation(one))
+            }
+            if mine := [one for one in found if one.operation in seen]:
+                return mine
+            after = found[-1].sequence
+        return []
 
+    @needs(Privilege.VIEW)
     async def last_sequence(self) -> int:
         """The number of the newest event."""
         return await self._store.last_sequence()
@@ -175,12 +234,14 @@ class Service:
 
     # --- checking and planning -------------------------------------------------------------
 
+    @needs(Privilege.CHECK, on="hosts")
     async def check(self, hosts: Sequence[HostName], options: EnterOptions) -> tuple[Report, ...]:
         """The precheck of entering maintenance, one report per host. Changes nothing."""
         inventory = await self._intake.surveyed_inventory(hosts)
         options = self._settled(options, hosts, inventory)
         return assess(inventory, hosts, options, await self._store.reservations()).reports
 
+    @needs(Privilege.CHECK, on="hosts")
     async def plan(self, hosts: Sequence[HostName], options: EnterOptions) -> Plan:
         """The plan that entering would carry out now. Changes nothing."""
         inventory = await self._intake.surveyed_inventory(hosts)
@@ -188,6 +249,7 @@ class Service:
         assessment = assess(inventory, hosts, options, await self._store.reservations())
         return _plan(inventory, hosts, options, assessment)
 
+    @needs(Privilege.CHECK, on="hosts")
     async def preview(self, hosts: Sequence[HostName], options: EnterOptions) -> Preview:
         """What `check` and `plan` say, from the same facts. Changes nothing."""
         inventory = await self._intake.surveyed_inventory(hosts)
@@ -211,26 +273,32 @@ class Service:
         check_sense(options)
         return settled(options, hosts, inventory)
 
+    @needs(Privilege.CHECK)
     async def way_back(self, plan: Plan) -> Plan:
         """The plan of the exit that would follow the plan of an evacuation at once."""
         return way_back(await self._observer.inventory(), plan)
 
+    @needs(Privilege.CHECK, on="hosts")
     async def exit_check(self, hosts: Sequence[HostName], options: ExitOptions) -> ExitReport:
         """What exiting would do about every VM of the record. Changes nothing."""
         return await self._exiting.check(hosts, options)
 
+    @needs(Privilege.VIEW, on="host")
     async def record(self, host: HostName) -> Recorded:
         """Who is on record to come home to a host."""
         return await self._exiting.record(host)
 
     # --- asking for operations -------------------------------------------------------------
 
+    @needs(Privilege.MAINTAIN, on="hosts", action="enter")
     async def enter(
         self, hosts: Sequence[HostName], options: EnterOptions, request: Request
     ) -> Operation:
         """Empty these hosts. `Refused` with the findings where a precheck forbids it."""
         if (known := await self._intake.repeated(request)) is not None:
             return known
+        if options.override:
+            await self.authority.check_hosts(Privilege.OVERRIDE, hosts)
         check_hosts_free(hosts, await self._intake.known(hosts))
         inventory = await self._intake.surveyed_inventory(hosts)
         options = self._settled(options, hosts, inventory)
@@ -250,18 +318,21 @@ class Service:
         ]
         return await self._intake.accept(plan, options, request, inventory, modes)
 
+    @needs(Privilege.MAINTAIN, on="hosts", action="exit")
     async def exit(
         self, hosts: Sequence[HostName], options: ExitOptions, request: Request
     ) -> Operation:
         """Bring the VMs home and put these hosts back into service."""
         return await self._exiting.exit(hosts, options, request)
 
+    @needs(Privilege.MAINTAIN, on="host", action="close_record")
     async def close_record(
         self, host: HostName, options: ActionOptions, request: Request
     ) -> Operation:
         """Take off the record whoever is still to come home to a host: it stays where it is."""
         return await self._exiting.close_record(host, options, request)
 
+    @needs(Privilege.CORDON, on="host", action="cordon")
     async def cordon(self, host: HostName, options: ActionOptions, request: Request) -> Operation:
         """No new VMs for this host by our hand; nothing moves."""
         if (known := await self._intake.repeated(request)) is not None:
@@ -272,6 +343,7 @@ class Service:
         plan = plan_action(OperationKind.CORDON, host, ())
         return await self._intake.accept(plan, options, request, await self._observer.inventory())
 
+    @needs(Privilege.CORDON, on="host", action="uncordon")
     async def uncordon(self, host: HostName, options: ActionOptions, request: Request) -> Operation:
         """A cordoned host takes VMs again; its guard is lowered."""
         if (known := await self._intake.repeated(request)) is not None:
@@ -287,6 +359,7 @@ class Service:
         plan = plan_action(OperationKind.UNCORDON, host, (step,) if is_guarded else ())
         return await self._intake.accept(plan, options, request, inventory)
 
+    @needs(Privilege.POWER, on="host", action="change_host_power")
     async def change_host_power(
         self, kind: OperationKind, host: HostName, options: ActionOptions, request: Request
     ) -> Operation:
@@ -299,6 +372,7 @@ class Service:
         check_power(inventory.host(host), await self._store.operations(host=host), self.now())
         return await self._intake.accept(plan_host_power(kind, host), options, request, inventory)
 
+    @needs(Privilege.POWER, on="vm", action="change_power")
     async def change_power(
         self, kind: OperationKind, vm: VmId, options: ActionOptions, request: Request
     ) -> Operation:
@@ -317,6 +391,7 @@ class Service:
             raise nothing_to_do(f"VM {found.name} is off already.")
         return await self._intake.accept(plan_power(kind, found), options, request, inventory)
 
+    @needs(Privilege.MAINTAIN, on="vm", action="migrate")
     async def migrate(self, vm: VmId, options: ActionOptions, request: Request) -> Operation:
         """Move one VM live, to the host named or to the one that suits best."""
         if (known := await self._intake.repeated(request)) is not None:
@@ -328,6 +403,7 @@ class Service:
         if options.target == found.host:
             raise nothing_to_do(f"VM {found.name} is on {found.host} already.")
         if options.target:
+            await self.authority.check_host(Privilege.MAINTAIN, options.target)
             check_takes_vms(inventory.host(options.target))
         await self._intake.check_unowned(vm)
         check_movable(found)
@@ -342,23 +418,28 @@ class Service:
 
     # --- steering operations ---------------------------------------------------------------
 
+    @needs(Privilege.CANCEL_OWN, on="which", action="cancel")
     async def cancel(self, which: OperationId, mode: CancelMode, by: str) -> Operation:
         """Stop an operation. Asking twice is asking once; a final one cannot be cancelled."""
         return await self._steering.cancel(which, mode, by)
 
+    @needs(Privilege.CHECK, on="which")
     async def put_back_plan(self, which: OperationId) -> tuple[Plan, tuple[Return, ...]]:
         """What a cancel that puts back would do now, and what becomes of each VM that has left.
         Changes nothing."""
         return await self._steering.put_back_plan(which)
 
+    @needs(Privilege.MAINTAIN, on="which", action="pause")
     async def pause(self, which: OperationId, by: str) -> Operation:
         """Start nothing new in an operation; what is in flight ends. Twice is once."""
         return await self._steering.pause(which, by)
 
+    @needs(Privilege.MAINTAIN, on="which", action="resume")
     async def resume(self, which: OperationId, by: str) -> Operation:
         """Let a paused or blocked operation go on, after a person has looked."""
         return await self._steering.resume(which, by)
 
+    @needs(Privilege.MAINTAIN, on="which", action="approve")
     async def approve(self, which: OperationId, approval: Approval, by: str) -> Operation:
         """Let steps of an operation with automation `manual` start."""
         return await self._steering.approve(which, approval, by)

@@ -13,7 +13,7 @@ from furlough.core.ids import HostName, VmId
 from furlough.core.inventory import Inventory
 from furlough.core.journal import HostModeChanged, OperationAccepted
 from furlough.core.operation import Operation
-from furlough.core.plan import Plan
+from furlough.core.plan import OperationKind, Plan
 from furlough.core.policy import Options
 from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Work
@@ -21,6 +21,14 @@ from furlough.errors import Invalid
 from furlough.planning.planner import roster_of
 from furlough.ports import IdempotencyKey
 from furlough.prechecks.requests import check_plan_allowed, check_timeout
+from furlough.service.authority import Authority
+
+_OF_ONE_VM = {
+    OperationKind.START_VM,
+    OperationKind.SHUT_DOWN_VM,
+    OperationKind.POWER_OFF_VM,
+    OperationKind.MIGRATE_VM,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +49,9 @@ def with_hash(request: Request, plan_hash: str | None) -> Request:
 class Intake:
     """What all requests have in common."""
 
-    def __init__(self, work: Work, supervisor: Supervisor) -> None:
+    def __init__(self, work: Work, supervisor: Supervisor, authority: Authority) -> None:
         self._work = work
+        self._authority = authority
         self._store = work.store
         self._observer = work.observer
         self._supervisor = supervisor
@@ -115,7 +124,18 @@ class Intake:
             requested_by=request.by,
             deadline=now + timedelta(seconds=timeout_s) if timeout_s > 0 else None,
         )
-        accepted = await self._store.accept(event, modes, terms_of(inventory, targets), request.key)
+        deed = self._authority.deed(plan.kind.value, _subject_of(event))
+        accepted = await self._store.accept(
+            event, modes, terms_of(inventory, targets), request.key, deed
+        )
         self._work.notifier.notify()
         self._supervisor.nudge(accepted.id)
         return accepted
+
+
+def _subject_of(event: OperationAccepted) -> str:
+    """What an operation is about, as the audit trail names it: the hosts it is asked about, or
+    the VM."""
+    if event.operation_kind in _OF_ONE_VM:
+        return f"vm {' '.join(one.vm for one in event.roster)}"
+    return f"host {', '.join(event.hosts)}"

@@ -19,8 +19,16 @@ from furlough.errors import Conflict, Invalid, Stale
 from furlough.planning.homecoming import Return
 from furlough.planning.put_back import plan_put_back
 from furlough.prechecks.requests import check_hash
+from furlough.service.authority import Authority
 
 _MOST_TRIES = 20
+_ACTIONS: dict[type[object], str] = {
+    CancelRequested: "cancel",
+    OperationPaused: "pause",
+    OperationResumed: "resume",
+    OperationUnblocked: "resume",
+    StepsApproved: "approve",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +43,9 @@ class Approval:
 class Steering:
     """Cancel, pause, resume, approve."""
 
-    def __init__(self, work: Work, supervisor: Supervisor) -> None:
+    def __init__(self, work: Work, supervisor: Supervisor, authority: Authority) -> None:
         self._work = work
+        self._authority = authority
         self._store = work.store
         self._supervisor = supervisor
 
@@ -97,8 +106,10 @@ class Steering:
         for _ in range(_MOST_TRIES):
             operation = await self._store.operation(which)
             _check_not_final(operation)
+            event = word(operation)
+            deed = self._authority.deed(_ACTIONS[type(event)], f"operation {which}")
             try:
-                changed = await self._store.append(operation, [word(operation)])
+                changed = await self._store.append(operation, [event], deed=deed)
             except Stale:
                 continue
             self._work.notifier.notify()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from furlough.core.access import Privilege
+from furlough.core.audit import BEGUN, DONE
 from furlough.core.ids import HostName, OperationId, VmId
 from furlough.core.inventory import Inventory, Vm
 from furlough.core.operation import Operation
@@ -28,6 +30,7 @@ from furlough.planning.remedies import (
     undoing,
 )
 from furlough.prechecks.requests import check_connected
+from furlough.service.authority import Authority, needs
 from furlough.service.intake import Intake, Request
 
 log = structlog.get_logger()
@@ -49,13 +52,15 @@ class Applied:
 class Upkeep:
     """Policies of VMs, remedies, preparation of hosts."""
 
-    def __init__(self, work: Work, intake: Intake, check: Check) -> None:
+    def __init__(self, work: Work, intake: Intake, check: Check, authority: Authority) -> None:
         self._work = work
+        self.authority = authority
         self._intake = intake
         self._check = check
 
     # --- policies of VMs -----------------------------------------------------------------------
 
+    @needs(Privilege.MAINTAIN, on="vm", action="set_policy")
     async def set_policy(self, vm: VmId, wanted: Mapping[str, str | None], by: str) -> Vm:
         """Change what travels with a VM: a word for each setting, None to take it away. The VM as
         its host shows it afterwards. It changes nothing that runs."""
@@ -72,8 +77,13 @@ class Upkeep:
             )
         words = merged_words(found.own_policy, wanted)
         log.info("policy of a vm changes", vm=vm, host=found.host, by=by, words=dict(words))
+        before, after = dict(found.own_policy), dict(words)
+        deed = self.authority.deed("set_policy", f"vm {vm}", before=before, after=after)
+        await self.authority.note(deed, BEGUN)
         await self._work.hypervisor.set_policy(found.host, vm, words)
-        return await self._read_back(found, words)
+        changed = await self._read_back(found, words)
+        await self.authority.note(deed, DONE)
+        return changed
 
     async def _read_back(self, vm: Vm, words: Words) -> Vm:
         await self._work.observer.refresh([vm.host])
@@ -90,6 +100,7 @@ class Upkeep:
 
     # --- hosts ---------------------------------------------------------------------------------
 
+    @needs(Privilege.MANAGE_HOSTS, on="host", action="prepare")
     async def prepare(self, host: HostName, by: str) -> str:
         """Install furlough-host and its hook on a host and prove the hook. Why the guard is not
         proven; empty if it is."""
@@ -99,13 +110,17 @@ class Upkeep:
         if owner is not None:
             raise _busy(host, owner)
         log.info("host is prepared", host=host, by=by)
+        deed = self.authority.deed("prepare", f"host {host}")
+        await self.authority.note(deed, BEGUN)
         await self._work.hypervisor.prepare(host)
         trouble = await self._work.hypervisor.prove_guard(host)
+        await self.authority.note(deed, "guard.unproven" if trouble else DONE)
         await self._work.observer.refresh([host])
         return trouble
 
     # --- remedies ------------------------------------------------------------------------------
 
+    @needs(Privilege.CHECK, on="host")
     async def changes(
         self, host: HostName, code: str, options: EnterOptions
     ) -> tuple[Inventory, tuple[Change, ...]]:
@@ -115,6 +130,7 @@ class Upkeep:
         inventory = await self._work.observer.inventory()
         return inventory, changes(code, inventory, host, reports[0].findings)
 
+    @needs(Privilege.MAINTAIN, on="host", action="apply_remedy")
     async def apply(
         self, host: HostName, code: str, options: EnterOptions, request: Request
     ) -> Applied:
@@ -133,15 +149,18 @@ class Upkeep:
             changes=wanted, operation=await self._intake.accept(plan, why, request, inventory)
         )
 
+    @needs(Privilege.VIEW, on="host")
     async def record(self, host: HostName) -> tuple[Remedied, ...]:
         """What was taken out on a host and is to be put back."""
         return tuple(one for one in await self._work.store.remedies() if one.home == host)
 
+    @needs(Privilege.CHECK, on="host")
     async def undoing(self, host: HostName) -> tuple[Change, ...]:
         """What putting everything back on a host would change now."""
         inventory = await self._intake.fresh_inventory([host])
         return undoing(inventory, host, await self.record(host))
 
+    @needs(Privilege.MAINTAIN, on="host", action="undo_remedies")
     async def undo(self, host: HostName, request: Request) -> Applied:
         """Put back what was taken out on this host, for the VMs that are there."""
         if (known := await self._intake.repeated(request)) is not None:

@@ -15,6 +15,7 @@ from furlough.core.inventory import Cluster
 from furlough.core.journal import Event
 from furlough.core.operation import Operation, RosterEntry, Step
 from furlough.core.plan import Plan
+from furlough.core.policy import Options
 from furlough.errors import Bug
 from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
@@ -75,6 +76,7 @@ REMEDIED = Codec(TypeAdapter(Remedied))
 CLUSTER = Codec(TypeAdapter(Cluster))
 DATASTORE = Codec(TypeAdapter(EnrolledDatastore))
 HOST = Codec(TypeAdapter(EnrolledHost))
+OPTIONS: Codec[Options] = Codec(TypeAdapter(Options))
 _OPERATION = Codec(TypeAdapter(Operation))
 
 

@@ -7,17 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, text
 
 from furlough.core.admission import Standing, Terms
+from furlough.core.audit import Deed
 from furlough.core.capacity import Reservation
 from furlough.core.drift import HostNote
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import ClusterName, HostName, OperationId
+from furlough.core.ids import operation_number as number_of
 from furlough.core.journal import Entry, Event, HostModeChanged, OperationAccepted
 from furlough.core.link_speed import LinkSpeed
 from furlough.core.operation import Operation
 from furlough.planning.record import Away
 from furlough.planning.remedies import Remedied
 from furlough.ports import Clock, IdempotencyKey
-from furlough.store import enrolling, learning, leases, noting, reading, schema, settings, writing
+from furlough.store import (
+    auditing,
+    enrolling,
+    learning,
+    leases,
+    noting,
+    reading,
+    schema,
+    settings,
+    writing,
+)
+from furlough.store.access import SqlAccess
 from furlough.store.database import Database
 
 _NO_TERMS = Terms()
@@ -32,6 +45,11 @@ class SqlStore:
         self._in_memory = url == "sqlite://"
         self._known_enrolment: Enrolment | None = None
         self._enrolled = 0
+        self._access = SqlAccess(self._database, clock)
+
+    @property
+    def access(self) -> SqlAccess:
+        return self._access
 
     async def open(self) -> None:
         prepare = schema.create_at_once if self._in_memory else schema.bring_up_to_date
@@ -55,24 +73,36 @@ class SqlStore:
             self._known_enrolment = found
         return found
 
-    async def _enrol(self, work: Callable[[Connection], None]) -> None:
+    async def _enrol(self, deed: Deed | None, work: Callable[[Connection], None]) -> None:
+        """A change of what is enrolled, and its line in the trail."""
+        at = self._clock.now()
+
+        def both(connection: Connection) -> None:
+            if deed is None:
+                work(connection)
+                return
+            before = reading.read_enrolment(connection)
+            work(connection)
+            told = auditing.of_enrolment(deed, before, reading.read_enrolment(connection))
+            auditing.add(connection, told, at)
+
         try:
-            await self._database.write(work)
+            await self._database.write(both)
         finally:
             self._known_enrolment = None
             self._enrolled += 1
 
-    async def enrol(self, additions: Enrolment) -> None:
-        await self._enrol(lambda c: enrolling.put(c, additions))
+    async def enrol(self, additions: Enrolment, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.put(c, additions))
 
-    async def remove_cluster(self, name: ClusterName) -> None:
-        await self._enrol(lambda c: enrolling.remove_cluster(c, name))
+    async def remove_cluster(self, name: ClusterName, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.remove_cluster(c, name))
 
-    async def remove_datastore(self, name: str) -> None:
-        await self._enrol(lambda c: enrolling.remove_datastore(c, name))
+    async def remove_datastore(self, name: str, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.remove_datastore(c, name))
 
-    async def remove_host(self, name: HostName) -> None:
-        await self._enrol(lambda c: enrolling.remove_host(c, name))
+    async def remove_host(self, name: HostName, deed: Deed | None = None) -> None:
+        await self._enrol(deed, lambda c: enrolling.remove_host(c, name))
 
     # --- what others hold ------------------------------------------------------------------
 
@@ -99,17 +129,38 @@ class SqlStore:
         modes: Sequence[HostModeChanged],
         terms: Terms,
         key: IdempotencyKey | None = None,
+        deed: Deed | None = None,
     ) -> Operation:
         at = self._clock.now()
-        return await self._database.write(lambda c: writing.accept(c, event, modes, terms, key, at))
+
+        def both(connection: Connection) -> Operation:
+            last = auditing.last_operation(connection)
+            accepted = writing.accept(connection, event, modes, terms, key, at)
+            # A repetition changes nothing, so it leaves no line.
+            if deed is not None and number_of(accepted.id) > last:
+                told = auditing.of_acceptance(deed, event, modes, accepted.id)
+                auditing.add(connection, told, at)
+            return accepted
+
+        return await self._database.write(both)
 
     async def append(
-        self, operation: Operation, events: Sequence[Event], terms: Terms | None = None
+        self,
+        operation: Operation,
+        events: Sequence[Event],
+        terms: Terms | None = None,
+        deed: Deed | None = None,
     ) -> Operation:
         at = self._clock.now()
-        return await self._database.write(
-            lambda c: writing.append(c, operation, events, terms or _NO_TERMS, at)
-        )
+
+        def both(connection: Connection) -> Operation:
+            after = writing.append(connection, operation, events, terms or _NO_TERMS, at)
+            if deed is not None:
+                told = auditing.of_events(deed, operation, events, after)
+                auditing.add(connection, told, at)
+            return after
+
+        return await self._database.write(both)
 
     async def claim(self, owner: str, lease_s: float) -> Sequence[Operation]:
         at = self._clock.now()

@@ -1,4 +1,4 @@
-"""The dashboard: clusters and hosts with mode and load, what is under way, what waits for people."""
+"""The dashboard: clusters and hosts with mode and load, what is going on, what waits for people."""
 
 from __future__ import annotations
 

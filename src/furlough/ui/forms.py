@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import parse_qs, parse_qsl, urlencode
@@ -11,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from furlough.errors import Invalid, NotAllowed
+from furlough.errors import Invalid
 
 LARGEST_FORM = 1 << 20
 _MOST_FIELDS = 20_000
@@ -57,19 +56,6 @@ def _parsed(text: str) -> Fields:
 def first(fields: Fields, name: str, default: str = "") -> str:
     """The first value of a field."""
     return next(iter(fields.get(name, ())), default).strip()
-
-
-def check_own(request: Request, fields: Fields, csrf_token: str) -> None:
-    """`NotAllowed` where a form was not made by a page of ours for this very visit."""
-    given = first(fields, "csrf_token") or request.headers.get("x-csrf-token", "")
-    origin = request.headers.get("origin")
-    is_ours = origin is None or origin == f"{request.url.scheme}://{request.headers.get('host')}"
-    if not is_ours or not hmac.compare_digest(given.encode(), csrf_token.encode()):
-        raise NotAllowed(
-            "form.forged",
-            "This form does not belong to your visit, so nothing was done.",
-            remedy="Load the page again and repeat what you did.",
-        )
 
 
 def model_of(model: type[ModelT], fields: Fields) -> ModelT:

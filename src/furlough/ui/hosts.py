@@ -3,9 +3,13 @@ asked of it there and then."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.responses import Response
 
+from furlough.core.access import Privilege
 from furlough.core.ids import HostName
+from furlough.core.inventory import Host
 from furlough.core.operation import Operation
 from furlough.core.plan import OperationKind
 from furlough.core.policy import ActionOptions
@@ -43,7 +47,7 @@ async def show(asked: Asked) -> Response:
         has_more=len(lines) >= most,
         operation=None if operation is None else await asked.view(operation),
         flight=_flight(operation),
-        may=_may(host.mode, is_free=host.operation is None),
+        may=_may(asked, host),
     )
 
 
@@ -54,15 +58,24 @@ def _flight(operation: Operation | None) -> int:
     return sum(1 for step in operation.steps if step.state.value == "started")
 
 
-def _may(mode: HostMode, *, is_free: bool) -> frozenset[str]:
-    """What can be asked of a host in this mode. Power is offered in maintenance alone."""
-    if not is_free:
+# What each act takes, for those that are offered in a mode. Power is offered in maintenance alone.
+_OFFERED: Mapping[HostMode, Mapping[str, Privilege]] = {
+    HostMode.AVAILABLE: {"enter": Privilege.CHECK, "cordon": Privilege.CORDON},
+    HostMode.CORDONED: {"enter": Privilege.CHECK, "uncordon": Privilege.CORDON},
+    HostMode.MAINTENANCE: {
+        "exit": Privilege.CHECK,
+        "reboot": Privilege.POWER,
+        "power-off": Privilege.POWER,
+    },
+}
+
+
+def _may(asked: Asked, host: Host) -> frozenset[str]:
+    """What whoever asks can ask of a host as it stands."""
+    if host.operation is not None:
         return frozenset()
-    return {
-        HostMode.AVAILABLE: frozenset({"enter", "cordon"}),
-        HostMode.CORDONED: frozenset({"enter", "uncordon"}),
-        HostMode.MAINTENANCE: frozenset({"exit", "reboot", "power-off"}),
-    }.get(mode, frozenset())
+    offered = _OFFERED.get(host.mode, {})
+    return frozenset(act for act, privilege in offered.items() if asked.may(privilege, host))
 
 
 async def cordon(asked: Asked) -> Response:

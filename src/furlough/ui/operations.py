@@ -176,13 +176,13 @@ def _epoch(entry: Entry) -> str:
 
 async def pause(asked: Asked) -> Response:
     """Start nothing new."""
-    await asked.service.pause(asked.operation, asked.visit.name)
+    await asked.service.pause(asked.operation, asked.principal.name)
     return _back(asked)
 
 
 async def resume(asked: Asked) -> Response:
     """Go on."""
-    await asked.service.resume(asked.operation, asked.visit.name)
+    await asked.service.resume(asked.operation, asked.principal.name)
     return _back(asked)
 
 
@@ -197,7 +197,7 @@ async def approve(asked: Asked) -> Response:
             remedy="Tick the steps that may start, or approve all of them.",
         )
     approval = Approval(plan_hash=asked.said("plan_hash"), steps=steps)
-    await asked.service.approve(asked.operation, approval, asked.visit.name)
+    await asked.service.approve(asked.operation, approval, asked.principal.name)
     return _back(asked)
 
 
@@ -248,7 +248,7 @@ async def cancel(asked: Asked) -> Response:
             "The form does not say how to cancel, so nothing was done.",
             remedy="Choose one of the three answers.",
         )
-    await asked.service.cancel(asked.operation, CancelMode(word), asked.visit.name)
+    await asked.service.cancel(asked.operation, CancelMode(word), asked.principal.name)
     return _back(asked)
 
 

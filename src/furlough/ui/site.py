@@ -1,7 +1,7 @@
 """The site: which pages there are, who gets in, how errors look, and what a browser may do here.
 
-    request ──► PagesInFront ──► a page of ours? ── yes ─► signed in? ─► form of ours? ─► handler
-                                  └─ no ─► the API                └─ no ─► /sign-in
+    request ─► Gate: who? ─► PagesInFront: a page? ─ yes ─► signed in? ─► form of ours? ─► handler
+                                            └─ no ─► API       └─ no ─► /sign-in
 
 No page is shown to anybody who is not signed in, and no GET changes anything.
 """
@@ -14,7 +14,6 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import structlog
-from fastapi import FastAPI
 from jinja2 import Environment
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,6 +22,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from furlough.api.principal import (
+    CSRF_FIELD,
+    check_csrf,
+    find_principal,
+    is_same_origin,
+)
+from furlough.core.access import PrincipalKind
 from furlough.errors import (
     Conflict,
     FurloughError,
@@ -30,19 +36,34 @@ from furlough.errors import (
     NotAllowed,
     NotFound,
     Refused,
+    Throttled,
     Unreachable,
 )
 from furlough.service import Service
-from furlough.ui import dashboard, entering, exiting, hosts, operations, vms
-from furlough.ui.forms import check_own, first, read_form, read_query
+from furlough.ui import (
+    accounts,
+    audit,
+    dashboard,
+    entering,
+    exiting,
+    hosts,
+    operations,
+    signing_in,
+    vms,
+)
+from furlough.ui.forms import first, read_form, read_query
 from furlough.ui.rendering import STATIC, make_environment
+from furlough.ui.signing_in import Doorstep
 from furlough.ui.visit import Asked, Handler, Routes
-from furlough.ui.visitors import IDLE_ENDS, Visitors
 
 log = structlog.get_logger()
 
-COOKIE = "furlough_session"
-_OURS = frozenset({"", "hosts", "operations", "vms", "static", "sign-in", "sign-out"})
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_OURS = frozenset(
+    {"", "hosts", "operations", "vms", "audit", "users", "account", "static"}
+    | {"sign-in", "sign-out", "first-admin"}
+)
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -62,6 +83,7 @@ _STATUS: Mapping[type[FurloughError], int] = {
     Refused: 409,
     Conflict: 409,
     Unreachable: 503,
+    Throttled: 429,
 }
 _EVERY_PAGE: tuple[Routes, ...] = (
     dashboard.ROUTES,
@@ -70,12 +92,16 @@ _EVERY_PAGE: tuple[Routes, ...] = (
     exiting.ROUTES,
     operations.ROUTES,
     vms.ROUTES,
+    audit.ROUTES,
+    accounts.ROUTES,
+    signing_in.ROUTES,
 )
 
 
-def install(app: FastAPI, service: Service, visitors: Visitors) -> None:
-    """From now on this application shows pages too, to whoever is signed in."""
-    app.add_middleware(PagesInFront, pages=Site(service, visitors).application())
+def pages_over(service: Service) -> Callable[[ASGIApp], ASGIApp]:
+    """What puts the pages in front of an API over the same service."""
+    pages = Site(service).application()
+    return lambda app: PagesInFront(app, pages)
 
 
 class PagesInFront:
@@ -99,132 +125,113 @@ class PagesInFront:
 
 
 class Site:
-    """Every page, over one service, for these visitors."""
+    """Every page, over one service."""
 
-    def __init__(self, service: Service, visitors: Visitors) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._visitors = visitors
         self._environment: Environment = make_environment()
 
     def application(self) -> ASGIApp:
         """The pages as an application of their own."""
-        routes = [
-            Route("/static/{name}", _static, methods=["GET"]),
-            Route("/sign-in", self._show_sign_in, methods=["GET"]),
-            Route("/sign-in", self._sign_in, methods=["POST"]),
-            Route("/sign-out", self._guarded(self._sign_out), methods=["POST"]),
-        ]
+        routes = [Route("/static/{name}", _static, methods=["GET"])]
+        for (method, path), doorstep in signing_in.OPEN_ROUTES.items():
+            routes.append(Route(path, self._open(doorstep), methods=[method]))
         for pages in _EVERY_PAGE:
             for (method, path), handler in pages.items():
                 routes.append(Route(path, self._guarded(handler), methods=[method]))
         return Starlette(routes=routes, exception_handlers={404: self._no_page, 405: self._no_page})
 
-    # --- signing in -----------------------------------------------------------------------------
+    def _open(self, handler: Callable[[Doorstep], Awaitable[Response]]) -> Endpoint:
+        """A page for those who have not signed in yet; its forms come from this very site."""
 
-    async def _show_sign_in(self, request: Request) -> Response:
-        """The form; a code in the address waits in it until somebody presses the button."""
-        fields = read_query(request)
-        return self._sign_in_page(first(fields, "code"), first(fields, "next"), status=200)
+        async def answer(request: Request) -> Response:
+            is_form = request.method == "POST"
+            try:
+                if is_form and not is_same_origin(request.scope):
+                    raise _forged()
+                fields = await read_form(request) if is_form else read_query(request)
+                doorstep = Doorstep(
+                    request=request,
+                    desk=self._service.desk,
+                    environment=self._environment,
+                    fields=fields,
+                )
+                return _fresh(await handler(doorstep))
+            except FurloughError as error:
+                return _fresh(self._failed(error, request, None))
 
-    async def _sign_in(self, request: Request) -> Response:
-        try:
-            fields = await read_form(request)
-        except FurloughError as error:
-            return self._failed(error, None)
-        cookie = self._visitors.enter(first(fields, "secret"))
-        if cookie is None:
-            log.warning("sign-in refused", address=request.client.host if request.client else "")
-            return self._sign_in_page("", first(fields, "next"), status=403, is_wrong=True)
-        answer = RedirectResponse(_inside(first(fields, "next")), status_code=303)
-        answer.set_cookie(
-            COOKIE,
-            cookie,
-            max_age=int(IDLE_ENDS.total_seconds()),
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
         return answer
 
-    async def _sign_out(self, asked: Asked) -> Response:
-        self._visitors.leave(asked.request.cookies.get(COOKIE, ""))
-        answer = RedirectResponse("/sign-in", status_code=303)
-        answer.delete_cookie(COOKIE)
-        return answer
-
-    def _sign_in_page(
-        self, code: str, then: str, *, status: int, is_wrong: bool = False
-    ) -> Response:
-        text = self._environment.get_template("sign-in.html").render(
-            code=code, then=_inside(then), is_wrong=is_wrong, visit=None
-        )
-        return _fresh(HTMLResponse(text, status_code=status))
-
-    # --- every other page -----------------------------------------------------------------------
-
-    def _guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(self, handler: Handler) -> Endpoint:
         """The handler, for those who are signed in and, where it changes something, have sent a
         form of ours."""
 
         async def answer(request: Request) -> Response:
-            visit = self._visitors.visit(request.cookies.get(COOKIE, ""))
-            if visit is None:
-                return _fresh(self._to_sign_in(request))
-            asked = Asked(
-                request=request, service=self._service, environment=self._environment, visit=visit
-            )
+            asked = self._asked(request)
+            if asked is None:
+                return _fresh(_to_sign_in(request))
             try:
                 is_form = request.method == "POST"
                 fields = await read_form(request) if is_form else read_query(request)
                 if is_form:
-                    check_own(request, fields, visit.csrf_token)
+                    check_csrf(request, first(fields, CSRF_FIELD) or None)
                 return _fresh(await handler(replace(asked, fields=fields)))
             except FurloughError as error:
-                return _fresh(self._failed(error, asked))
+                return _fresh(self._failed(error, request, asked))
             except Exception:  # one page's bug stays its own
                 log.exception("bug in a page", path=request.url.path)
-                return _fresh(self._failed(_bug(), asked))
+                return _fresh(self._failed(_bug(), request, asked))
 
         return answer
 
-    def _to_sign_in(self, request: Request) -> Response:
-        """To the sign-in page, and from there back; scripts are told by status."""
-        if request.headers.get("x-furlough-live"):
-            return Response(status_code=401)
-        path = request.url.path
-        query = f"?{request.url.query}" if request.url.query else ""
-        then = quote(path + query, safe="") if request.method == "GET" and path != "/" else ""
-        return RedirectResponse(f"/sign-in{f'?next={then}' if then else ''}", status_code=303)
+    def _asked(self, request: Request) -> Asked | None:
+        """The request of somebody who is signed in; None where nobody is. A token opens no page:
+        it has no forms."""
+        principal = find_principal(request)
+        if principal is None or principal.kind is not PrincipalKind.SESSION:
+            return None
+        return Asked(
+            request=request,
+            service=self._service.of(principal),
+            environment=self._environment,
+            principal=principal,
+        )
 
-    def _failed(self, error: FurloughError, asked: Asked | None) -> Response:
+    def _failed(self, error: FurloughError, request: Request, asked: Asked | None) -> Response:
         status = next((_STATUS[one] for one in type(error).__mro__ if one in _STATUS), 500)
         text = self._environment.get_template("error.html").render(
             error=error,
             status=status,
             findings=error.facts.get("findings") or (),
             operation=error.facts.get("operation"),
-            back=asked.request.url.path if asked else "/",
+            back=request.url.path if asked else "/sign-in",
             visit=asked.visit if asked else None,
-            path=asked.request.url.path if asked else "",
+            path=request.url.path,
         )
         return HTMLResponse(text, status_code=status)
 
     async def _no_page(self, request: Request, error: Exception) -> Response:
-        visit = self._visitors.visit(request.cookies.get(COOKIE, ""))
-        if visit is None:
-            return _fresh(self._to_sign_in(request))
-        status = error.status_code if isinstance(error, HTTPException) else 404
-        asked = Asked(
-            request=request, service=self._service, environment=self._environment, visit=visit
-        )
+        asked = self._asked(request)
+        if asked is None:
+            return _fresh(_to_sign_in(request))
         missing = NotFound(
             "page.unknown",
             "There is no such page.",
             remedy="Begin at the dashboard; what you looked for may have another address.",
         )
-        answer = self._failed(missing, asked)
-        answer.status_code = status
+        answer = self._failed(missing, request, asked)
+        answer.status_code = error.status_code if isinstance(error, HTTPException) else 404
         return _fresh(answer)
+
+
+def _to_sign_in(request: Request) -> Response:
+    """To the sign-in page, and from there back; scripts are told by status."""
+    if request.headers.get("x-furlough-live"):
+        return Response(status_code=401)
+    path = request.url.path
+    query = f"?{request.url.query}" if request.url.query else ""
+    then = quote(path + query, safe="") if request.method == "GET" and path != "/" else ""
+    return RedirectResponse(f"/sign-in{f'?next={then}' if then else ''}", status_code=303)
 
 
 async def _static(request: Request) -> Response:
@@ -243,10 +250,12 @@ def _fresh(answer: Response) -> Response:
     return answer
 
 
-def _inside(path: str) -> str:
-    """Where to go after signing in: a page of this site and nothing else."""
-    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if is_ours else "/"
+def _forged() -> NotAllowed:
+    return NotAllowed(
+        "request.forged",
+        "The form was sent from a page of another site, so nothing was done.",
+        remedy="Sign in on the page of this daemon.",
+    )
 
 
 def _bug() -> FurloughError:

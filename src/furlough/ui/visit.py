@@ -12,18 +12,31 @@ from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from furlough.api.calling import view_of
+from furlough.api.principal import csrf_token
+from furlough.core.access import Place, Principal, Privilege
 from furlough.core.ids import HostName, OperationId, VmId, parse_host_name, parse_operation_id
 from furlough.core.ids import parse_vm_id as _parse_vm_id
+from furlough.core.inventory import Host
 from furlough.core.operation import Operation
 from furlough.ports import IdempotencyKey
 from furlough.service import Request as ServiceRequest
 from furlough.service import Service
 from furlough.ui.forms import Fields, fingerprint, first
-from furlough.ui.visitors import Visit
-from furlough.wire.operations import OperationView, operation_view
+from furlough.wire.operations import OperationView
 
 PER_PAGE = 50
 _SEE_OTHER = 303
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """Who looks at a page. `csrf_token`: what each of their forms has to carry."""
+
+    name: str
+    csrf_token: str
+    manages_users: bool
+    reads_audit: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +46,24 @@ class Asked:
     request: Request
     service: Service
     environment: Environment
-    visit: Visit
+    principal: Principal
     fields: Fields = field(default_factory=dict)
+
+    @property
+    def visit(self) -> Visit:
+        """Who looks, for the frame of the page."""
+        manages = self.principal.may(Privilege.MANAGE_USERS, Place())
+        return Visit(
+            name=self.principal.name,
+            csrf_token=csrf_token(self.request),
+            manages_users=manages,
+            reads_audit=self.principal.may(Privilege.READ_AUDIT, Place()),
+        )
+
+    def may(self, privilege: Privilege, host: Host) -> bool:
+        """Whether whoever asks may do this to a host: what nobody may is not offered. The service
+        decides once more."""
+        return self.principal.may(privilege, Place(cluster=host.cluster, host=host.name))
 
     # --- what was asked -------------------------------------------------------------------------
 
@@ -66,10 +95,10 @@ class Asked:
         """Who asks; a form that is sent twice asks once."""
         key = self.said("key")
         return ServiceRequest(
-            by=self.visit.name,
+            by=self.principal.name,
             plan_hash=plan_hash,
             key=IdempotencyKey(
-                principal=self.visit.name,
+                principal=self.principal.name,
                 key=f"page:{key}"[:255],
                 content=fingerprint({**self.fields, "path": [self.request.url.path]}),
             )
@@ -81,12 +110,7 @@ class Asked:
 
     async def view(self, operation: Operation) -> OperationView:
         """An operation as the API shows it, with what is in flight right now."""
-        return operation_view(
-            operation,
-            await self.service.inventory(),
-            self.service.copied(operation),
-            self.service.now(),
-        )
+        return await view_of(operation, self.service)
 
     def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """A page from a template."""

@@ -128,7 +128,7 @@ async def set_policy(asked: Asked) -> Response:
         if word != own.get(name):
             wanted[name] = word
     if wanted:
-        await asked.service.upkeep.set_policy(asked.vm, wanted, asked.visit.name)
+        await asked.service.upkeep.set_policy(asked.vm, wanted, asked.principal.name)
     return go_to(f"/vms/{asked.vm}?saved=yes")
 
 

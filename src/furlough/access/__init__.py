@@ -1,0 +1,1 @@
+"""Users, tokens, roles, sessions: who is calling and what they may do."""
