@@ -55,12 +55,14 @@ class Concern:
 
 
 def host_row(host: Host, inventory: Inventory) -> HostRow:
-    """One host with its load."""
+    """One host with its load. The copy that a migration is filling holds memory, and is not yet one
+    of the host's VMs."""
     vms = inventory.vms_on(host.name)
+    own = [vm for vm in vms if not vm.is_arriving]
     return HostRow(
         host=host,
-        running=sum(1 for vm in vms if vm.power is Power.RUNNING),
-        total=len(vms),
+        running=sum(1 for vm in own if vm.power is Power.RUNNING),
+        total=len(own),
         used_mib=used_by(vms).memory_mib,
         limit_mib=limit_of(host, inventory.cluster_of(host).policy).memory_mib,
     )
