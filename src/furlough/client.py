@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
+from furlough.access_client import AccessClient, understood
 from furlough.context import Context
 from furlough.core.ids import parse_cluster_name, parse_host_name, parse_operation_id, parse_vm_id
 from furlough.errors import (
@@ -28,6 +29,7 @@ from furlough.errors import (
     NotAllowed,
     NotFound,
     Refused,
+    Throttled,
     Unreachable,
 )
 from furlough.wire.enrolment import DatastoreView
@@ -38,12 +40,12 @@ from furlough.wire.plans import PlanView, ReportView
 from furlough.wire.remedies import AppliedView, PreparedView
 
 M = TypeVar("M", bound=BaseModel)
-T = TypeVar("T")
 
 _KINDS: Mapping[str, type[FurloughError]] = {
     "invalid": Invalid,
     "not_found": NotFound,
     "not_allowed": NotAllowed,
+    "throttled": Throttled,
     "refused": Refused,
     "conflict": Conflict,
     "unreachable": Unreachable,
@@ -226,6 +228,13 @@ class Client:
         """Start, shut down, power off or migrate a VM, by UUID."""
         return self._act(f"/vms/{parse_vm_id(vm)}/{act}", options)
 
+    # --- users, roles, tokens, the audit trail -------------------------------------------------
+
+    @property
+    def access(self) -> AccessClient:
+        """What is asked about users, roles, tokens and the audit trail."""
+        return AccessClient(self._send)
+
     def _act(self, path: str, body: Mapping[str, Any]) -> OperationView:
         return self._asked(OperationView, path, body)
 
@@ -383,19 +392,6 @@ def _unsendable() -> Invalid:
         "is none, or a date.",
         remedy="Names and texts are UTF-8, numbers are finite, and dates stand in quotes.",
     )
-
-
-def understood(shape: TypeAdapter[T], found: Any) -> T:
-    """An answer as what it should be; `Bug` where it is something else."""
-    try:
-        return shape.validate_python(found)
-    except ValidationError as error:
-        raise Bug(
-            "daemon.answer",
-            f"The daemon's answer is not understood here: {error.error_count()} place(s), first "
-            f"{'.'.join(str(part) for part in error.errors()[0]['loc']) or 'the whole of it'}.",
-            remedy="Are daemon and command of the same version? Compare: furlough version.",
-        ) from error
 
 
 def _parse(lines: Iterator[str]) -> Iterator[StreamEvent]:

@@ -14,15 +14,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
 from furlough.api.app import create_app
 from furlough.clock import RealClock
 from furlough.config import Settings, split_listen
 from furlough.context import Context, forget_context, save_context
+from furlough.core.access import EVERYTHING
 from furlough.core.enrolment import Enrolment
 from furlough.core.policy import EnterDefaults
 from furlough.engine.observer import Observer
@@ -137,20 +140,13 @@ async def _serve(
         if settings.enrolment:
             await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
         app = create_app(controller.service, token, pages_over(controller.service))
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
+        server = _Server(server_config(app))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.stop)
         running = asyncio.create_task(controller.run())
         running.add_done_callback(lambda _: server.stop())
         await _first_look(controller)
+        await _first_admin(controller.service, context.url, announce)
         _save(context, announce)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
         try:
@@ -158,6 +154,35 @@ async def _serve(
         finally:
             forget_context(context)
             await _stop(running)
+
+
+def server_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    """How the application is served. Client addresses are those of connections: what a request
+    says of where it comes from (X-Forwarded-For) is not believed."""
+    usual: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": 5,
+    }
+    return uvicorn.Config(app, **{**usual, **more})
+
+
+async def _first_admin(service: Service, url: str, announce: Callable[[str], None]) -> None:
+    """Where nobody can sign in yet: make the administrator whom the environment gives a password,
+    or show a secret that makes one."""
+    secret = await service.desk.first_secret()
+    if secret is None:
+        return
+    password = os.environ.get("FURLOUGH_ADMIN_PASSWORD")
+    if password:
+        await service.accounts.add("admin", password, [("admin", EVERYTHING)])
+        announce("User admin was made, with the password of FURLOUGH_ADMIN_PASSWORD.")
+        return
+    announce("Nobody can sign in yet. Within an hour, this secret makes the first administrator:")
+    announce(f"  {secret}")
+    announce(f"  The page {url}/first-admin asks for it, and so does: furlough user first NAME")
 
 
 def _save(context: Context, announce: Callable[[str], None]) -> None:

@@ -26,7 +26,7 @@ from furlough.api.app import create_app
 from furlough.client import Client
 from furlough.context import Context
 from furlough.core.ids import HostName
-from furlough.daemon import Controller, compose
+from furlough.daemon import Controller, compose, server_config
 from furlough.sim.clock import VirtualClock
 from furlough.sim.cluster import SimCluster
 from furlough.sim.faults import Faults
@@ -184,13 +184,10 @@ class Running:
         port = listener.getsockname()[1]
         self.context = Context(url=f"http://127.0.0.1:{port}", token=TOKEN)
         self._server = uvicorn.Server(
-            uvicorn.Config(
+            server_config(
                 create_app(self.controller.service, TOKEN, pages_over(self.controller.service)),
                 lifespan="off",
-                log_config=None,
-                access_log=False,
                 timeout_keep_alive=1_000_000,
-                timeout_graceful_shutdown=5,
             )
         )
         driving = asyncio.create_task(self.controller.run())

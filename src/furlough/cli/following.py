@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from furlough.access_client import understood
 from furlough.cli.output import (
     CANCELLED,
     DONE,
@@ -26,7 +27,7 @@ from furlough.cli.output import (
     span,
     warn,
 )
-from furlough.client import Client, understood
+from furlough.client import Client
 from furlough.clock import pause
 from furlough.errors import Unreachable
 from furlough.wire.operations import OperationView, StepView

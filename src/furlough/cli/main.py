@@ -13,7 +13,19 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from furlough import __version__
-from furlough.cli import cluster, exiting, host, inventory, lab, operation, output, vm
+from furlough.cli import (
+    audit,
+    cluster,
+    exiting,
+    host,
+    inventory,
+    lab,
+    operation,
+    output,
+    tokens,
+    users,
+    vm,
+)
 from furlough.cli.entering import (
     Automation,
     MovesOrder,
@@ -49,6 +61,14 @@ app.add_typer(
     name="operation",
     help="Operations: list, show, watch, cancel and more.",
 )
+app.add_typer(
+    users.user_app,
+    name="user",
+    help="Users: list, show, add, first, password, enable, disable, remove.",
+)
+app.add_typer(users.role_app, name="role", help="Roles: list, set, remove, grant, revoke.")
+app.add_typer(tokens.app, name="token", help="API tokens: list, add, revoke.")
+app.add_typer(audit.app, name="audit", help="The audit trail: list, verify, export.")
 app.add_typer(inventory.app, name="inventory", help="Inventory files: export.")
 app.add_typer(lab.app, name="lab", help="Real hosts with real VMs on this machine.")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from furlough.core.access import (
     ApiToken,
@@ -18,7 +18,8 @@ from furlough.core.access import (
     Role,
     User,
 )
-from furlough.core.audit import AuditLine, Checkpoint
+from furlough.core.audit import BEGINNING, AuditLine, Checkpoint, verify
+from furlough.errors import Invalid
 from furlough.wire.shapes import AddressableName, Body, View
 
 Password = Annotated[str, Field(max_length=1024)]
@@ -273,3 +274,31 @@ class CheckpointView(View):
 
     number: int
     hash: str
+
+
+def verified_export(
+    lines: Iterable[str], checkpoints: Iterable[Mapping[str, object]]
+) -> VerifiedView:
+    """An export of the trail, one line of JSON for each, verified without a daemon. It may begin
+    in the middle: then its first line is taken as it is. Raises `Invalid`."""
+    try:
+        found = [AuditLineView.model_validate_json(line) for line in lines if line.strip()]
+        wanted = [CheckpointBody.model_validate(one).to_core() for one in checkpoints]
+    except ValidationError as error:
+        raise Invalid(
+            "audit.malformed",
+            f"This is no export of an audit trail: {error.errors()[0]['msg']}.",
+            remedy="Make one: furlough audit export.",
+        ) from error
+    known = [AuditLine(**one.model_dump()) for one in found]
+    before = Checkpoint(number=0, hash=BEGINNING)
+    if known:
+        before = Checkpoint(number=known[0].number - 1, hash=known[0].previous)
+    faults = verify(known, before, wanted)
+    newest = known[-1] if known else before
+    return VerifiedView(
+        is_intact=not faults,
+        lines=len(known),
+        faults=[FaultView(number=one.number, why=one.why) for one in faults],
+        checkpoint=CheckpointView(number=newest.number, hash=newest.hash),
+    )
