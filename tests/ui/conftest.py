@@ -7,12 +7,13 @@ and fail where FURLOUGH_REQUIRE_BROWSER says that it has to be there.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from furlough.client import Client
 from furlough.errors import Conflict
@@ -23,6 +24,8 @@ from tests.api.running import Running, close_record, end, running
 ADMIN = "alice"
 # A busy machine may take long over a page; a story that fails says so after this time.
 PATIENCE_MS = 20_000
+# Connections that a story breaks, and refusals that it asks for.
+_EXPECTED = re.compile(r"ERR_|status of 4\d\d")
 
 
 @pytest.fixture(scope="session")
@@ -83,15 +86,13 @@ def open_page(context: BrowserContext, complaints: list[str]) -> Page:
     """A page whose complaints are kept."""
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
-    page.on(
-        "console",
-        lambda message: (
-            complaints.append(message.text)
-            if message.type == "error" and "ERR_" not in message.text
-            else None
-        ),
-    )
+    page.on("console", lambda message: _note(message, complaints))
     return page
+
+
+def _note(message: ConsoleMessage, complaints: list[str]) -> None:
+    if message.type == "error" and not _EXPECTED.search(message.text):
+        complaints.append(message.text)
 
 
 def sign_in(page: Page, url: str, name: str = ADMIN, password: str = PASSWORD) -> None:
