@@ -39,7 +39,9 @@ class Doorstep:
 
     def render(self, template: str, *, status: int, **context: Any) -> Response:
         """A page from a template, for nobody in particular."""
-        text = self.environment.get_template(template).render(visit=None, **context)
+        text = self.environment.get_template(template).render(
+            template=template, visit=None, **context
+        )
         return HTMLResponse(text, status_code=status)
 
     def let_in(self, signed_in: SignedIn) -> Response:

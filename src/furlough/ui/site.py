@@ -200,6 +200,7 @@ class Site:
     def _failed(self, error: FurloughError, request: Request, asked: Asked | None) -> Response:
         status = next((_STATUS[one] for one in type(error).__mro__ if one in _STATUS), 500)
         text = self._environment.get_template("error.html").render(
+            template="error.html",
             error=error,
             status=status,
             findings=error.facts.get("findings") or (),

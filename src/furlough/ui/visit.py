@@ -115,6 +115,7 @@ class Asked:
     def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """A page from a template."""
         text = self.environment.get_template(template).render(
+            template=template,
             visit=self.visit,
             now=self.service.now(),
             path=self.request.url.path,

@@ -41,6 +41,12 @@ function keepOpen(old, fresh) {
 }
 
 function replace(fresh) {
+  const next = fresh.querySelector("main");
+  if (next?.dataset.page !== main.dataset.page) {
+    // What was waited for has come: the address shows another page now.
+    location.reload();
+    return;
+  }
   for (const old of document.querySelectorAll("[data-live]")) {
     const found = fresh.getElementById(old.id);
     if (!found) {
@@ -61,9 +67,8 @@ function replace(fresh) {
     }
     if (again) old.querySelector(again)?.focus();
   }
-  const next = fresh.querySelector("main");
-  main.dataset.busy = next?.dataset.busy ?? "";
-  const stream = next?.dataset.stream ?? "";
+  main.dataset.busy = next.dataset.busy;
+  const stream = next.dataset.stream;
   if (stream !== main.dataset.stream) {
     main.dataset.stream = stream;
     connect();
@@ -107,8 +112,8 @@ function heard(event) {
   refresh();
 }
 
-// EventSource comes back by itself, with the id of the last event, while the answer is a stream; where
-// it gives up, we begin again after a while.
+// EventSource comes back by itself, with the id of the last event; where it gives up, we begin again
+// after a while, and the page that is fetched then has everything.
 function connect() {
   disconnect();
   if (!main.dataset.stream) {
