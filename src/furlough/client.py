@@ -78,7 +78,7 @@ class Client:
             headers={"Authorization": f"Bearer {context.token}"},
             timeout=_TIMEOUT_S,
             trust_env=False,
-            verify=_trust(context.url),
+            verify=_trust(context),
         )
 
     def __enter__(self) -> Client:
@@ -371,10 +371,23 @@ class Client:
             return _foreign(self.url, response)
 
 
-def _trust(url: str) -> ssl.SSLContext | bool:
-    """The usual authorities. Reading them takes longer than asking a daemon on this machine, and
-    without TLS they serve nothing: then nobody is trusted."""
-    return url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _trust(context: Context) -> ssl.SSLContext | bool:
+    """The daemon's own certificate where the context names it, else the usual authorities. Reading
+    them takes longer than asking a daemon on this machine, and without TLS they serve nothing: then
+    nobody is trusted."""
+    if not context.url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not context.certificate:
+        return True
+    try:
+        return ssl.create_default_context(cafile=context.certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(
+            "context.certificate",
+            f"{context.certificate} cannot be read as a certificate: {error.strerror or error}.",
+            remedy="Copy certificate.pem from the daemon's data directory, and name it in "
+            "FURLOUGH_CERTIFICATE.",
+        ) from error
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

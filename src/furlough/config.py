@@ -1,6 +1,6 @@
 """Settings of the daemon: one dataclass, one loader.
 
-    [server]       listen, data_dir, database
+    [server]       listen, data_dir, database, certificate, key
     [engine]       settle_window_s, observe_every_s
     [maintenance]  timeout_s, scope, automation, on_failure, storage, order
     [probes]       storage, backup
@@ -39,14 +39,19 @@ ENROLMENT_TABLES = ("cluster", "datastore", "host")
 class Server:
     """Where the daemon listens and what it keeps.
 
-    listen: address and port, for instance 127.0.0.1:8642; loopback only, port 0 for any.
-    data_dir: database, token and lock; made at the first start.
+    listen: address and port, for instance 127.0.0.1:8642; port 0 for any. Beyond loopback only
+    HTTPS is spoken.
+    data_dir: database, token, certificate and lock; made at the first start.
     database: postgresql+psycopg://USER@HOST/NAME; empty: SQLite in `data_dir`.
+    certificate, key: files for HTTPS, then also on loopback; empty: beyond loopback, ones that are
+    made at the first start.
     """
 
     listen: str = "127.0.0.1:8642"
     data_dir: Path = field(default_factory=default_data_dir)
     database: str = ""
+    certificate: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +223,12 @@ def _check_ranges(settings: Settings, path: Path) -> None:
                 f"{path}: [engine] {name} is {value:g}; the least is {least:g}.",
                 remedy="The default is good for most.",
             )
+    if bool(settings.server.certificate) is not bool(settings.server.key):
+        raise Invalid(
+            "config.certificate",
+            f"{path}: [server] certificate and key belong together, and one is missing.",
+            remedy="Name both files, or neither.",
+        )
     database = settings.server.database
     if database and not database.startswith("postgresql+psycopg://"):
         raise Invalid(
@@ -234,24 +245,29 @@ def with_server(settings: Settings, **changes: Any) -> Settings:
 
 
 def split_listen(listen: str) -> tuple[str, int]:
-    """Address and port to listen on. Until there is access control: loopback only."""
+    """Address and port to listen on. Raises `Invalid`: names other than localhost are none, since
+    what they stand for is decided elsewhere."""
     address, _, port = listen.rpartition(":")
     address = address.strip("[]") or "127.0.0.1"
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
+    if not is_port or not _is_address(address):
         raise Invalid(
             "listen.malformed",
-            f"{listen!r} is no address to listen on.",
-            remedy="Give ADDRESS:PORT, for instance 127.0.0.1:8642.",
-        )
-    try:
-        is_loopback = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        is_loopback = address == "localhost"
-    if not is_loopback:
-        raise Invalid(
-            "listen.not_loopback",
-            f"{address} is not a loopback address.",
-            remedy="This version has no access control yet: listen on 127.0.0.1 and reach it "
-            "through ssh.",
+            f"{listen[:100]!r} is no address to listen on.",
+            remedy="Give ADDRESS:PORT, for instance 127.0.0.1:8642, or 0.0.0.0:8642 for all "
+            "addresses of this machine.",
         )
     return address, int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nobody but this machine reaches an address of `split_listen`."""
+    return address == "localhost" or ipaddress.ip_address(address).is_loopback
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return text == "localhost"
+    return True

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,10 +18,12 @@ _PLAIN_TOKEN = re.compile(r"[!-~]{1,4096}")
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The daemon's address and a token for it."""
+    """The daemon's address and a token for it. `certificate`: a file with the certificate that it
+    has to show, empty for whatever the usual authorities have signed."""
 
     url: str
     token: str
+    certificate: str = ""
 
 
 def context_path() -> Path:
@@ -31,17 +33,22 @@ def context_path() -> Path:
 
 
 def load_context() -> Context:
-    """FURLOUGH_URL and FURLOUGH_TOKEN if they are set, else what the file says.
+    """FURLOUGH_URL, FURLOUGH_TOKEN and FURLOUGH_CERTIFICATE if they are set, else what the file
+    says.
 
     `Unreachable` where neither names a daemon, `Invalid` where what they say cannot be used. The
     token of the file is for the daemon of the file: no other address is given it.
     """
     url, token = os.environ.get("FURLOUGH_URL", ""), os.environ.get("FURLOUGH_TOKEN", "")
-    if url and token:
-        return _checked(url, token, "FURLOUGH_URL and FURLOUGH_TOKEN")
+    certificate = os.environ.get("FURLOUGH_CERTIFICATE", "")
     known = _known()
-    if known is not None and url.rstrip("/") in ("", known.url):
-        return _checked(known.url, token or known.token, str(context_path()))
+    is_known = known is not None and url.rstrip("/") in ("", known.url)
+    if known is not None and is_known:
+        certificate = certificate or known.certificate
+    if url and token:
+        return _checked(url, token, certificate, "FURLOUGH_URL and FURLOUGH_TOKEN")
+    if known is not None and is_known:
+        return _checked(known.url, token or known.token, certificate, str(context_path()))
     if url:
         raise Unreachable(
             "daemon.unknown",
@@ -61,15 +68,16 @@ def _known() -> Context | None:
     """What the file says; None where there is none, or it is not ours."""
     try:
         known = json.loads(context_path().read_text(encoding="utf-8"))
-        url, token = known["url"], known["token"]
-    except (OSError, ValueError, KeyError, TypeError):
+        said = known["url"], known["token"], known.get("certificate", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return (
-        Context(url=url, token=token) if isinstance(url, str) and isinstance(token, str) else None
-    )
+    if not all(isinstance(one, str) for one in said):
+        return None
+    url, token, certificate = said
+    return Context(url=url, token=token, certificate=certificate)
 
 
-def _checked(url: str, token: str, where: str) -> Context:
+def _checked(url: str, token: str, certificate: str, where: str) -> Context:
     """A context that can be used: an address without query, a token that fits into a header."""
     try:
         parts = urlsplit(url)
@@ -88,7 +96,7 @@ def _checked(url: str, token: str, where: str) -> Context:
             f"The token has characters that no token of ours has (from {where}).",
             remedy="Copy it again from the file `token` of the daemon's data directory.",
         )
-    return Context(url=url.rstrip("/"), token=token)
+    return Context(url=url.rstrip("/"), token=token, certificate=certificate)
 
 
 def save_context(context: Context) -> None:
@@ -99,7 +107,7 @@ def save_context(context: Context) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"url": context.url, "token": context.token}, file)
+            json.dump(asdict(context), file)
         draft.rename(path)
     except OSError as error:
         raise Invalid(

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from furlough.api.app import create_app
 from furlough.clock import RealClock
-from furlough.config import Settings, split_listen
+from furlough.config import Settings, is_loopback, split_listen
 from furlough.context import Context, forget_context, save_context
 from furlough.core.access import EVERYTHING
 from furlough.core.enrolment import Enrolment
@@ -42,6 +42,7 @@ from furlough.sim.hypervisor import SimHypervisor
 from furlough.site_probes import Commands
 from furlough.store.database import sqlite_url
 from furlough.store.sql import SqlStore
+from furlough.tls import Identity, given_identity, own_identity, server_context
 from furlough.ui.site import pages_over
 from furlough.wire.enrolment import EnrolmentBody
 
@@ -124,8 +125,8 @@ async def _serve(
 ) -> None:
     token = _token(directory)
     listener = _listen(address)
-    host, port = listener.getsockname()[:2]
-    context = Context(url=f"http://{f'[{host}]' if ':' in host else host}:{port}", token=token)
+    identity = _identity(settings, directory, address[0])
+    context = _context(listener, token, identity)
     async with _adapters(settings, directory, simulate=simulate) as (hypervisor, store):
         controller = await compose(
             hypervisor,
@@ -139,8 +140,8 @@ async def _serve(
         )
         if settings.enrolment:
             await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
-        app = create_app(controller.service, token, pages_over(controller.service))
-        server = _Server(server_config(app))
+        app = create_app(controller.service, token, front=pages_over(controller.service))
+        server = _Server(server_config(app, **_https(identity)))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.stop)
         running = asyncio.create_task(controller.run())
@@ -154,6 +155,33 @@ async def _serve(
         finally:
             forget_context(context)
             await _stop(running)
+
+
+def _identity(settings: Settings, directory: Path, address: str) -> Identity | None:
+    """The certificate for HTTPS; None where plain HTTP is spoken, which is on loopback alone."""
+    if settings.server.certificate:
+        return given_identity(settings.server.certificate, settings.server.key)
+    return None if is_loopback(address) else own_identity(directory, address)
+
+
+def _context(listener: socket.socket, token: str, identity: Identity | None) -> Context:
+    """How the commands of this machine find us: on loopback where we listen everywhere."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # not to bind to
+    scheme = "http" if identity is None else "https"
+    is_own = identity is not None and identity.is_own
+    return Context(
+        url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
+        token=token,
+        certificate=str(identity.certificate.resolve()) if identity and is_own else "",
+    )
+
+
+def _https(identity: Identity | None) -> dict[str, Any]:
+    """What the server is told of a certificate."""
+    if identity is None:
+        return {}
+    return {"ssl_context_factory": lambda *_: server_context(identity)}
 
 
 def server_config(app: ASGIApp, **more: Any) -> uvicorn.Config:

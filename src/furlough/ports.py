@@ -355,8 +355,11 @@ class Store(Protocol):
 
     async def enrolment(self) -> Enrolment: ...
 
-    async def enrol(self, additions: Enrolment, deed: Deed | None = None) -> None:
-        """Create or change all of these, or none; what is not named stays as it is."""
+    async def enrol(
+        self, additions: Enrolment, deed: Deed | None = None, based_on: Enrolment | None = None
+    ) -> None:
+        """Create or change all of these, or none; what is not named stays as it is. `Stale` where
+        one of them is no longer what it was in `based_on`."""
 
     async def remove_cluster(self, name: ClusterName, deed: Deed | None = None) -> None: ...
 
@@ -406,9 +409,14 @@ class Store(Protocol):
     async def operation(self, operation: OperationId) -> Operation: ...
 
     async def operations(
-        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+        self,
+        *,
+        active: bool = False,
+        host: HostName | None = None,
+        limit: int = 100,
+        before: OperationId | None = None,
     ) -> Sequence[Operation]:
-        """Newest first."""
+        """Newest first; `before`: only those that are older than this one."""
 
     async def journal(self, operation: OperationId) -> Sequence[Entry]: ...
 

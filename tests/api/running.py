@@ -185,7 +185,9 @@ class Running:
         self.context = Context(url=f"http://127.0.0.1:{port}", token=TOKEN)
         self._server = uvicorn.Server(
             server_config(
-                create_app(self.controller.service, TOKEN, pages_over(self.controller.service)),
+                create_app(
+                    self.controller.service, TOKEN, front=pages_over(self.controller.service)
+                ),
                 lifespan="off",
                 timeout_keep_alive=1_000_000,
             )

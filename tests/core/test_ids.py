@@ -14,6 +14,7 @@ from furlough.core.ids import (
     parse_cluster_name,
     parse_host_name,
     parse_operation_id,
+    parse_user_name,
     parse_vm_id,
     step_id,
 )
@@ -122,7 +123,12 @@ def test_a_step_is_named_by_its_operation_and_its_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parse", "other"), [(parse_host_name, parse_cluster_name), (parse_vm_id, parse_vm_id)]
+    ("parse", "other"),
+    [
+        (parse_host_name, parse_cluster_name),
+        (parse_host_name, parse_user_name),
+        (parse_vm_id, parse_vm_id),
+    ],
 )
 def test_parsing_what_was_parsed_changes_nothing(
     parse: Callable[[str], str], other: Callable[[str], str]

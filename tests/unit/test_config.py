@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from furlough.config import Settings, default_data_dir, load, split_listen, with_server
+from furlough.config import Settings, default_data_dir, is_loopback, load, split_listen, with_server
 from furlough.core.policy import Automation, Order, Scope
 from furlough.errors import FurloughError, Invalid, NotFound
 
@@ -124,6 +124,13 @@ def test_loopback_addresses_can_be_listened_on(listen: str, address: str, port: 
     assert split_listen(listen) == (address, port)
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104  # words
+def test_beyond_loopback_is_known_as_such(address: str) -> None:
+    assert split_listen(f"[{address}]:80") == (address, 80)
+    assert not is_loopback(address)
+    assert all(is_loopback(one) for one in ("localhost", "127.0.0.1", "127.8.8.8", "::1"))
+
+
 @pytest.mark.parametrize(
     ("listen", "code"),
     [
@@ -135,11 +142,8 @@ def test_loopback_addresses_can_be_listened_on(listen: str, address: str, port: 
         ("127.0.0.1:65536", "listen.malformed"),
         ("127.0.0.1:²", "listen.malformed"),
         ("127.0.0.1:" + "9" * 5000, "listen.malformed"),
-        ("0.0.0.0:80", "listen.not_loopback"),
-        ("[::]:80", "listen.not_loopback"),
-        ("192.0.2.1:80", "listen.not_loopback"),
-        ("example.org:80", "listen.not_loopback"),
-        ("127.0.0.1.example.org:80", "listen.not_loopback"),
+        ("example.org:80", "listen.malformed"),
+        ("127.0.0.1.example.org:80", "listen.malformed"),
     ],
 )
 def test_nothing_else_is_listened_on(listen: str, code: str) -> None:

@@ -27,6 +27,7 @@ from furlough.api import (
 )
 from furlough.api.calling import Caller, TheService
 from furlough.api.gate import Gate
+from furlough.api.limits import Limiter, Limits
 from furlough.service import Service
 from furlough.wire.problem import Health
 
@@ -47,7 +48,10 @@ _MODULES = (
 
 
 def create_app(
-    service: Service, token: str, front: Callable[[ASGIApp], ASGIApp] | None = None
+    service: Service,
+    token: str,
+    limits: Limits | None = None,
+    front: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> FastAPI:
     """The API over this service; `token` is the local one, whose bearer may do everything.
     `front`: what meets requests before the API does, once it is known who sends them."""
@@ -60,14 +64,14 @@ def create_app(
         openapi_url="/api/v1/openapi.json",
         responses=problems.RESPONSES,
     )
-    app.state.service = service
+    limiter = Limiter(limits or Limits())
+    app.state.service, app.state.limiter = service, limiter
     problems.install(app)
     app.add_middleware(_BodyLimit)
     if front is not None:
         app.add_middleware(front)
-    app.add_middleware(
-        Gate, service=service, token=token
-    )  # the last one added is the first one met
+    # The last one added is the first one met.
+    app.add_middleware(Gate, service=service, token=token, limiter=limiter)
     root = APIRouter(prefix="/api/v1")
     root.include_router(_health)
     for module in _MODULES:

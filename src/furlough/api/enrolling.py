@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from furlough.api.calling import Caller, TheService
 from furlough.api.json_body import StrictRoute
+from furlough.api.paging import IfMatch, check_match, etag_of
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import parse_cluster_name
 from furlough.errors import Invalid
@@ -53,9 +54,10 @@ async def list_clusters(service: TheService, _caller: Caller) -> list[ClusterVie
 
 
 @router.get("/clusters/{name}")
-async def show_cluster(name: str, service: TheService, _caller: Caller) -> ClusterView:
-    """One cluster."""
+async def show_cluster(name: str, service: TheService, response: Response) -> ClusterView:
+    """One cluster. Its ETag is the version of what can be changed."""
     cluster = (await service.enrolment()).cluster(parse_cluster_name(name))
+    response.headers["ETag"] = etag_of(cluster_body(cluster))
     return cluster_view(cluster, await service.inventory())
 
 
@@ -68,18 +70,23 @@ async def add_cluster(body: ClusterBody, service: TheService, _caller: Caller) -
 
 @router.patch("/clusters/{name}")
 async def set_cluster(
-    name: str, changes: dict[str, Any], service: TheService, _caller: Caller
+    name: str, changes: dict[str, Any], service: TheService, if_match: IfMatch = None
 ) -> ClusterView:
-    """Change what is named, keep the rest."""
-    known = (await service.enrolment()).cluster(parse_cluster_name(name))
+    """Change what is named, keep the rest. `412` where somebody has changed it since."""
+    enrolment = await service.enrolment()
+    known = enrolment.cluster(parse_cluster_name(name))
+    check_match(if_match, cluster_body(known))
     body = merged(ClusterBody, cluster_body(known), changes)
-    await service.enrolling.apply(Enrolment(clusters=[body.to_core()]))
+    await service.enrolling.apply(Enrolment(clusters=[body.to_core()]), based_on=enrolment)
     return cluster_view(body.to_core(), await service.inventory())
 
 
 @router.delete("/clusters/{name}", status_code=204)
-async def remove_cluster(name: str, service: TheService, _caller: Caller) -> Response:
+async def remove_cluster(name: str, service: TheService, if_match: IfMatch = None) -> Response:
     """Forget an empty cluster."""
+    if if_match is not None:
+        known = (await service.enrolment()).cluster(parse_cluster_name(name))
+        check_match(if_match, cluster_body(known))
     await service.enrolling.remove_cluster(parse_cluster_name(name))
     return Response(status_code=204)
 

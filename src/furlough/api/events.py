@@ -7,25 +7,61 @@ An entry carries its sequence number as the event's id; a client that comes back
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+import structlog
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
+from starlette.types import Message, Receive, Scope, Send
 
-from furlough.api.calling import Caller, TheService, view_of
+from furlough.api.calling import TheService, view_of
+from furlough.api.limits import Limiter
+from furlough.api.principal import ThePrincipal
 from furlough.core.ids import OperationId, parse_operation_id
 from furlough.core.journal import Entry, Event
 from furlough.service import Service
 from furlough.wire.operations import EntryView
 
+log = structlog.get_logger()
+
 router = APIRouter()
 
 
-class _EventStream(StreamingResponse):
+class _Described(StreamingResponse):
+    """How the schema describes the stream."""
+
     media_type = "text/event-stream"
+
+
+class EventStream(_Described):
+    """Ends where its reader takes nothing for a while: it comes back with `Last-Event-ID`."""
+
+    def __init__(
+        self,
+        news: AsyncIterator[str],
+        place: Callable[[], AbstractContextManager[None]],
+        **more: Any,
+    ) -> None:
+        super().__init__(news, **more)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place():
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        async def prompt(message: Message) -> None:
+            async with asyncio.timeout(_SLOW_READER_S):
+                await send(message)
+
+        try:
+            await super().stream_response(prompt)
+        except TimeoutError:
+            log.info("a reader of events is too slow and is dropped")
 
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(Event)
@@ -33,6 +69,7 @@ _PROGRESS_EVERY_S = 0.5
 _ALIVE_EVERY_S = 15.0
 _PAGE = 500
 _LARGEST_SEQUENCE = 2**63 - 1
+_SLOW_READER_S = 60.0
 _STILL_HERE = ": still here\n\n"
 
 
@@ -48,22 +85,38 @@ def entry_view(entry: Entry) -> EntryView:
     )
 
 
-@router.get("/events", response_class=_EventStream)
+@router.get("/events", response_class=_Described)
 async def stream_events(
+    request: Request,
     service: TheService,
-    _caller: Caller,
+    principal: ThePrincipal,
     operation: Annotated[str | None, Query(description="Only this operation")] = None,
     last_event_id: Annotated[int | None, Header(ge=0, le=_LARGEST_SEQUENCE)] = None,
 ) -> StreamingResponse:
     """Server-sent events: `entry` (an event of the journal) and `operation` (its newest state,
     whenever it changes; looked at twice a second). The stream of one operation ends with it; a
-    comment comes where there was nothing to say for a while."""
+    comment comes where there was nothing to say for a while. `gap`: the `Last-Event-ID` is of
+    events that are not there; what follows begins at the newest one."""
     which = None if operation is None else parse_operation_id(operation)
     if which is not None:
         await service.operation(which)
-    after = last_event_id if last_event_id is not None else await service.last_sequence()
+    newest = await service.last_sequence()
+    after = newest if last_event_id is None else min(last_event_id, newest)
+    gap = ""
+    if last_event_id is not None and last_event_id > newest:
+        # Another database: restored, or made anew. What the client knows is not what is there.
+        gap = _event("gap", json.dumps({"after": last_event_id, "newest": newest}))
     news = _all_news(service, after) if which is None else _news_of(service, which, after)
-    return _EventStream(news, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    limiter: Limiter = request.app.state.limiter
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(_after_gap(gap, news), lambda: limiter.stream(principal), headers=headers)
+
+
+async def _after_gap(gap: str, news: AsyncIterator[str]) -> AsyncIterator[str]:
+    if gap:
+        yield gap
+    async for text in news:
+        yield text
 
 
 async def _all_news(service: Service, after: int) -> AsyncIterator[str]:

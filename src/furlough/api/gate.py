@@ -7,11 +7,14 @@ let through without a principal: they send people to sign in.
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from furlough.api import problems
+from furlough.api.limits import Limiter
 from furlough.api.principal import (
     CSRF_HEADER,
     caller_of,
@@ -38,8 +41,9 @@ class Gate:
     """Finds out who calls and writes it into the request's state: `caller` (where from, and the
     name of the request) and, where somebody has shown who they are, `principal`."""
 
-    def __init__(self, app: ASGIApp, service: Service, token: str) -> None:
+    def __init__(self, app: ASGIApp, service: Service, token: str, limiter: Limiter) -> None:
         self._app = app
+        self._limiter = limiter
         self._service = service
         self._token = token
 
@@ -53,7 +57,11 @@ class Gate:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = caller.request
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = caller.request
+                headers["X-Content-Type-Options"] = "nosniff"
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
         try:
@@ -70,6 +78,9 @@ class Gate:
         is_open = (scope["method"], scope["path"]) in _OPEN
         caller = scope["state"]["caller"]
         principal = await principal_of(scope, caller, self._token, self._service)
+        if is_guarded:
+            now_s = asyncio.get_running_loop().time()
+            self._limiter.admit(principal, caller.address, now_s)
         if principal is None:
             if is_guarded and not is_open:
                 raise unknown_caller()

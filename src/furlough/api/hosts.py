@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
 from furlough.api.enrolling import merged
 from furlough.api.json_body import StrictRoute
+from furlough.api.paging import Cursor, IfMatch, PageLimit, check_match, etag_of, page_of
 from furlough.core.enrolment import Enrolment
 from furlough.core.ids import parse_host_name
 from furlough.core.plan import OperationKind
@@ -23,17 +24,27 @@ router = APIRouter(route_class=StrictRoute, prefix="/hosts")
 
 
 @router.get("")
-async def list_hosts(service: TheService, _caller: Caller) -> list[HostView]:
-    """All hosts, in the order of enrolment."""
+async def list_hosts(
+    service: TheService,
+    request: Request,
+    response: Response,
+    limit: PageLimit = None,
+    cursor: Cursor = None,
+) -> list[HostView]:
+    """All hosts, in the order of enrolment; pages of them are in the order of their names."""
     inventory = await service.inventory()
-    return [host_view(host, inventory) for host in inventory.hosts]
+    found = page_of(inventory.hosts, lambda host: host.name, limit, cursor, request, response)
+    return [host_view(host, inventory) for host in found]
 
 
 @router.get("/{host}")
-async def show_host(host: str, service: TheService, _caller: Caller) -> HostView:
-    """One host."""
+async def show_host(host: str, service: TheService, response: Response) -> HostView:
+    """One host. Its ETag is the version of what can be changed, not of what is observed."""
+    name = parse_host_name(host)
     inventory = await service.inventory()
-    return host_view(inventory.host(parse_host_name(host)), inventory)
+    found = inventory.host(name)
+    response.headers["ETag"] = etag_of(host_body((await service.enrolment()).host(name)))
+    return host_view(found, inventory)
 
 
 @router.get("/{host}/log")
@@ -59,19 +70,23 @@ async def add_host(body: HostBody, service: TheService, _caller: Caller) -> Host
 
 @router.patch("/{host}")
 async def set_host(
-    host: str, changes: dict[str, Any], service: TheService, _caller: Caller
+    host: str, changes: dict[str, Any], service: TheService, if_match: IfMatch = None
 ) -> HostView:
-    """Change what is named, keep the rest."""
-    known = (await service.enrolment()).host(parse_host_name(host))
+    """Change what is named, keep the rest. `412` where somebody has changed it since."""
+    enrolment = await service.enrolment()
+    known = enrolment.host(parse_host_name(host))
+    check_match(if_match, host_body(known))
     one = merged(HostBody, host_body(known), changes).to_core()
-    await service.enrolling.apply(Enrolment(hosts=[one]))
+    await service.enrolling.apply(Enrolment(hosts=[one]), based_on=enrolment)
     inventory = await service.inventory()
     return host_view(inventory.host(one.name), inventory)
 
 
 @router.delete("/{host}", status_code=204)
-async def remove_host(host: str, service: TheService, _caller: Caller) -> Response:
+async def remove_host(host: str, service: TheService, if_match: IfMatch = None) -> Response:
     """Forget a host that has no work."""
+    if if_match is not None:
+        check_match(if_match, host_body((await service.enrolment()).host(parse_host_name(host))))
     await service.enrolling.remove_host(parse_host_name(host))
     return Response(status_code=204)
 

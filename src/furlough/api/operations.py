@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from fastapi import Request as HttpRequest
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
 from furlough.api.events import entry_view
 from furlough.api.json_body import StrictRoute
+from furlough.api.paging import MOST, Cursor, key_of, link_next
 from furlough.core.ids import parse_host_name, parse_operation_id
 from furlough.core.operation import Operation
 from furlough.core.plan import OperationKind
@@ -31,14 +33,19 @@ router = APIRouter(route_class=StrictRoute, prefix="/operations")
 @router.get("")
 async def list_operations(
     service: TheService,
-    _caller: Caller,
+    request: HttpRequest,
+    response: Response,
     active: bool = False,
     host: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
+    cursor: Cursor = None,
 ) -> list[OperationView]:
     """Operations, newest first; `active`: only those that are not over."""
     name = None if host is None else parse_host_name(host)
-    found = await service.operations(active=active, host=name, limit=limit)
+    before = None if cursor is None else parse_operation_id(key_of(cursor))
+    found = await service.operations(active=active, host=name, limit=limit, before=before)
+    if len(found) == limit:
+        link_next(request, response, found[-1].id)
     return [await view_of(operation, service) for operation in found]
 
 

@@ -1,7 +1,8 @@
 """Our errors, and the framework's, as problem documents (RFC 9457) with their status codes.
 
 400 not JSON   401 who are you   403 you may not   404 no such thing   405 not with this method
-409 conflict   413 too large     422 no sense
+409 conflict   412 changed meanwhile
+413 too large     422 no sense
 429 too often  500 our bug      503 no answer
 """
 
@@ -80,7 +81,7 @@ _FRAMEWORK: dict[int, tuple[str, str, str]] = {
 # What every route may answer, for the schema.
 _PROBLEM = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+    status: {"model": Problem} for status in (400, 401, 403, 404, 409, 412, 413, 422, 429, 503)
 }
 
 
@@ -134,6 +135,8 @@ def answer(error: FurloughError) -> Response:
 def _status_of(error: FurloughError) -> tuple[HTTPStatus, str]:
     if error.code.startswith("caller."):
         return HTTPStatus.UNAUTHORIZED, "not_allowed"
+    if error.code == "etag.mismatch":
+        return HTTPStatus.PRECONDITION_FAILED, "conflict"
     for kind in type(error).__mro__:
         if kind in _STATUS:
             return _STATUS[kind]

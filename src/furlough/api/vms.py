@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
 
 from furlough.api.calling import Caller, TheRequest, TheService, view_of
 from furlough.api.json_body import StrictRoute
+from furlough.api.paging import Cursor, PageLimit, page_of
 from furlough.core.ids import parse_host_name, parse_vm_id
+from furlough.core.inventory import Vm
 from furlough.core.plan import OperationKind
 from furlough.wire.facts import VmView, vm_view
 from furlough.wire.operations import OperationView
@@ -16,14 +20,22 @@ router = APIRouter(route_class=StrictRoute, prefix="/vms")
 
 
 @router.get("")
-async def list_vms(service: TheService, _caller: Caller, host: str | None = None) -> list[VmView]:
-    """All VMs, or those that one host lists."""
+async def list_vms(
+    service: TheService,
+    request: Request,
+    response: Response,
+    host: str | None = None,
+    limit: PageLimit = None,
+    cursor: Cursor = None,
+) -> list[VmView]:
+    """All VMs, or those that one host lists; pages of them are in the order of their UUIDs."""
     inventory, away = await service.inventory(), await service.away()
     home = {one.vm: one for one in away}
-    if host is None:
-        return [vm_view(vm, home) for vm in inventory.vms]
-    name = inventory.host(parse_host_name(host)).name
-    return [vm_view(vm, home) for vm in inventory.vms_on(name)]
+    found: Sequence[Vm] = inventory.vms
+    if host is not None:
+        found = inventory.vms_on(inventory.host(parse_host_name(host)).name)
+    shown = page_of(found, lambda vm: f"{vm.id} {vm.host}", limit, cursor, request, response)
+    return [vm_view(vm, home) for vm in shown]
 
 
 @router.get("/{uuid}")

@@ -157,13 +157,26 @@ class Service:
 
     @needs(Privilege.VIEW)
     async def operations(
-        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+        self,
+        *,
+        active: bool = False,
+        host: HostName | None = None,
+        limit: int = 100,
+        before: OperationId | None = None,
     ) -> Sequence[Operation]:
-        """Operations that the caller may see, newest first."""
-        found = await self._store.operations(active=active, host=host, limit=limit)
-        if self.authority.sees_everything:
-            return found
-        return [one for one in found if await self.authority.sees(one)]
+        """Operations that the caller may see, newest first; `before`: older than this one."""
+        seen: list[Operation] = []
+        while len(seen) < limit:
+            found = await self._store.operations(
+                active=active, host=host, limit=limit, before=before
+            )
+            if self.authority.sees_everything:
+                return found
+            seen += [one for one in found if await self.authority.sees(one)]
+            if len(found) < limit:
+                break
+            before = found[-1].id
+        return seen[:limit]
 
     @needs(Privilege.VIEW, on="which")
     async def journal(self, which: OperationId) -> Sequence[Entry]:

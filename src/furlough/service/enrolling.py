@@ -22,8 +22,9 @@ class Enrolling:
         self._observer = work.observer
 
     @needs(Privilege.MANAGE_HOSTS, action="apply")
-    async def apply(self, enrolment: Enrolment) -> None:
-        """Create or change everything named, or nothing; what is not named is left as it is."""
+    async def apply(self, enrolment: Enrolment, based_on: Enrolment | None = None) -> None:
+        """Create or change everything named, or nothing; what is not named is left as it is.
+        `Stale` where one of these is no longer what it was in `based_on`."""
         await self.authority.check_enrolment(enrolment)
         for host in enrolment.hosts:
             check_host(host)
@@ -39,7 +40,7 @@ class Enrolling:
             for one in several
         ]
         deed = self.authority.deed("enrol", ", ".join(names)[:1000])
-        await self._store.enrol(enrolment, deed)
+        await self._store.enrol(enrolment, deed, based_on)
         await self._enrolled([host.name for host in enrolment.hosts])
 
     @needs(Privilege.MANAGE_HOSTS, action="add")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from furlough.core.enrolment import EnrolledDatastore, EnrolledHost, Enrolment
 from furlough.core.ids import ClusterName, HostName
 from furlough.core.states import HostMode
-from furlough.errors import Conflict, NotFound
+from furlough.errors import Conflict, NotFound, Stale
 from furlough.store import codec, learning, reading
 from furlough.store.tables import away, cluster, datastore, host
 
@@ -22,6 +22,23 @@ def put(connection: Connection, additions: Enrolment) -> None:
         _put_datastore(connection, two)
     for three in additions.hosts:
         _put_host(connection, three)
+
+
+def check_unchanged(connection: Connection, wanted: Enrolment, based_on: Enrolment) -> None:
+    """`Stale` where one of the hosts and clusters that are to be changed is no longer what the
+    change was made from: two editors, or two fields changed at once."""
+    now = reading.read_enrolment(connection)
+    for new, old, known in (
+        (wanted.clusters, based_on.clusters, now.clusters),
+        (wanted.hosts, based_on.hosts, now.hosts),
+    ):
+        names = {one.name for one in new}
+        if [one for one in old if one.name in names] != [one for one in known if one.name in names]:
+            raise Stale(
+                "etag.mismatch",
+                "It has been changed since it was read.",
+                remedy="Read it again, and decide again.",
+            )
 
 
 def _put_datastore(connection: Connection, one: EnrolledDatastore) -> None:

@@ -101,12 +101,19 @@ def unknown_operation(which: OperationId) -> NotFound:
 
 
 def read_operations(
-    connection: Connection, *, active: bool, at_host: HostName | None, limit: int
+    connection: Connection,
+    *,
+    active: bool,
+    at_host: HostName | None,
+    limit: int,
+    before: OperationId | None = None,
 ) -> list[Operation]:
     """Operations, newest first. One whose rows are damaged is left out, loudly."""
     query = select(operation).order_by(operation.c.number.desc()).limit(limit)
     if active:
         query = query.where(operation.c.is_final.is_(False))
+    if before is not None:
+        query = query.where(operation.c.number < number_of(before))
     if at_host is not None:
         query = query.join(operation_host).where(operation_host.c.host == at_host)
     found = []

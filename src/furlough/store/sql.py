@@ -92,8 +92,15 @@ class SqlStore:
             self._known_enrolment = None
             self._enrolled += 1
 
-    async def enrol(self, additions: Enrolment, deed: Deed | None = None) -> None:
-        await self._enrol(deed, lambda c: enrolling.put(c, additions))
+    async def enrol(
+        self, additions: Enrolment, deed: Deed | None = None, based_on: Enrolment | None = None
+    ) -> None:
+        def put(connection: Connection) -> None:
+            if based_on is not None:
+                enrolling.check_unchanged(connection, additions, based_on)
+            enrolling.put(connection, additions)
+
+        await self._enrol(deed, put)
 
     async def remove_cluster(self, name: ClusterName, deed: Deed | None = None) -> None:
         await self._enrol(deed, lambda c: enrolling.remove_cluster(c, name))
@@ -180,10 +187,17 @@ class SqlStore:
         return await self._database.read(lambda c: reading.read_operation(c, operation))
 
     async def operations(
-        self, *, active: bool = False, host: HostName | None = None, limit: int = 100
+        self,
+        *,
+        active: bool = False,
+        host: HostName | None = None,
+        limit: int = 100,
+        before: OperationId | None = None,
     ) -> Sequence[Operation]:
         return await self._database.read(
-            lambda c: reading.read_operations(c, active=active, at_host=host, limit=limit)
+            lambda c: reading.read_operations(
+                c, active=active, at_host=host, limit=limit, before=before
+            )
         )
 
     async def journal(self, operation: OperationId) -> Sequence[Entry]:

@@ -85,7 +85,7 @@ _STATUS: Mapping[type[FurloughError], int] = {
     Unreachable: 503,
     Throttled: 429,
 }
-_EVERY_PAGE: tuple[Routes, ...] = (
+EVERY_PAGE: tuple[Routes, ...] = (
     dashboard.ROUTES,
     hosts.ROUTES,
     entering.ROUTES,
@@ -136,7 +136,7 @@ class Site:
         routes = [Route("/static/{name}", _static, methods=["GET"])]
         for (method, path), doorstep in signing_in.OPEN_ROUTES.items():
             routes.append(Route(path, self._open(doorstep), methods=[method]))
-        for pages in _EVERY_PAGE:
+        for pages in EVERY_PAGE:
             for (method, path), handler in pages.items():
                 routes.append(Route(path, self._guarded(handler), methods=[method]))
         return Starlette(routes=routes, exception_handlers={404: self._no_page, 405: self._no_page})
