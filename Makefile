@@ -9,7 +9,7 @@ PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
-.PHONY: lab-matrix soak-lab
+.PHONY: lab-matrix screenshots soak-lab
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,6 +61,9 @@ openapi: $(VENV)/installed ## Write the API schema anew; the difference is revie
 
 docs: $(VENV)/installed ## Write the generated parts of the reference anew
 	$(BIN)/python -m scripts.reference
+
+screenshots: $(VENV)/installed-test ## Take the pictures of the pages anew (needs chromium)
+	$(BIN)/python -m tests.ui.screenshots docs/screenshots
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .dev .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -107,11 +107,6 @@ function disconnect() {
   source = null;
 }
 
-function heard(event) {
-
-  refresh();
-}
-
 // EventSource comes back by itself, with the id of the last event; where it gives up, we begin again
 // after a while, and the page that is fetched then has everything.
 function connect() {
@@ -126,11 +121,12 @@ function connect() {
     tell(true);
     refresh();
   };
-  source.addEventListener("entry", heard);
+  source.addEventListener("entry", refresh);
+  source.addEventListener("gap", refresh);
   source.addEventListener("operation", (event) => {
     const state = JSON.parse(event.data).state;
     if (["succeeded", "failed", "cancelled"].includes(state)) disconnect();
-    heard(event);
+    refresh();
   });
   source.onerror = () => {
     tell(false);
