@@ -6,66 +6,73 @@ dark, wide and narrow.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from furlough.cli.demo import simulated_daemon
 from furlough.client import Client
-from tests.api.people import add_user
-from tests.api.running import Running, end, running
-from tests.ui.conftest import ADMIN, sign_in
+from tests.ui.conftest import sign_in
 
+_PASSWORD = "a password for pictures"
 _WIDE, _NARROW = (1280, 860), (390, 844)
 
 
-def take(daemon: Running, client: Client, browser: Browser, into: Path) -> None:
+def take(client: Client, url: str, browser: Browser, into: Path) -> None:
     """All of them."""
-    wide = _page(browser, daemon, "light", _WIDE)
-    _keep(wide, daemon, "/hosts/h2/enter", into / "enter.png", whole=True)
-    daemon.hold("h4")
-    which = client.ask("enter", ["h2"], {"reason": "new memory modules", "ticket": "OPS-17"}).id
-    wide.goto(f"{daemon.url}/operations/{which}")
-    # Whoever goes to h4 is on the way; the others have arrived.
-    wide.locator("#step-list .pill", has_text="succeeded").nth(4).wait_for()
-    wide.wait_for_timeout(1500)
-    _keep(wide, daemon, f"/operations/{which}", into / "operation.png")
-    _keep(wide, daemon, f"/operations/{which}/cancel", into / "cancel.png")
-    _keep(wide, daemon, "/", into / "dashboard.png")
-    dark = _page(browser, daemon, "dark", _WIDE)
-    _keep(dark, daemon, "/", into / "dashboard-dark.png")
-    phone = _page(browser, daemon, "dark", _NARROW)
-    _keep(phone, daemon, f"/operations/{which}", into / "operation-phone.png")
-    daemon.let_go("h4")
-    end(client, which)
-    _keep(wide, daemon, "/hosts/h2", into / "host.png")
-    _keep(wide, daemon, "/hosts/h2/exit", into / "exit.png")
-    phone = _page(browser, daemon, "light", _NARROW)
-    _keep(phone, daemon, "/hosts/h2", into / "host-phone.png")
+    wide = _page(browser, url, "light", _WIDE)
+    dark = _page(browser, url, "dark", _WIDE)
+    phone = _page(browser, url, "dark", _NARROW)
+    pale_phone = _page(browser, url, "light", _NARROW)
+    _keep(wide, f"{url}/hosts/h2/enter", into / "enter.png", whole=True)
+    asked = {"reason": "new memory modules", "ticket": "OPS-17"}
+    which = client.ask("enter", ["h2"], asked).id
+    operation = f"{url}/operations/{which}"
+    wide.goto(operation)
+    # The guard and the first VM are done, others are on their way.
+    wide.locator("#step-list .pill", has_text="succeeded").nth(1).wait_for()
+    _keep(wide, operation, into / "operation.png")
+    _keep(phone, operation, into / "operation-phone.png")
+    _keep(wide, f"{operation}/cancel", into / "cancel.png")
+    _keep(wide, url, into / "dashboard.png")
+    _keep(dark, url, into / "dashboard-dark.png")
+    assert client.operation(which).finished_at is None, "too slow: it is over already"
+    list(client.events(which))
+    _keep(wide, f"{url}/hosts/h2", into / "host.png")
+    _keep(pale_phone, f"{url}/hosts/h2", into / "host-phone.png")
+    _keep(wide, f"{url}/hosts/h2/exit", into / "exit.png")
 
 
-def _page(browser: Browser, daemon: Running, scheme: str, size: tuple[int, int]) -> Page:
-    width, height = size
+def _page(browser: Browser, url: str, scheme: str, size: tuple[int, int]) -> Page:
     page = browser.new_page(
-        viewport={"width": width, "height": height},
+        viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,  # type: ignore[arg-type]
     )
-    sign_in(page, daemon.url)
+    sign_in(page, url, "admin", _PASSWORD)
     return page
 
 
-def _keep(page: Page, daemon: Running, path: str, file: Path, *, whole: bool = False) -> None:
-    page.goto(f"{daemon.url}{path}")
+def _keep(page: Page, url: str, file: Path, *, whole: bool = False) -> None:
+    page.goto(url)
     page.screenshot(path=file, full_page=whole)
 
 
 def main(into: Path) -> None:
     """A daemon, a browser, the pictures."""
     into.mkdir(parents=True, exist_ok=True)
-    with running() as daemon, daemon.client() as client, sync_playwright() as driver:
-        add_user(daemon, ADMIN, ("admin", "all"))
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        take(daemon, client, browser, into)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        simulated_daemon(Path(directory), _PASSWORD) as context,
+        Client(context) as client,
+        sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        take(client, context.url, browser, into)
         browser.close()
 
 

@@ -32,7 +32,7 @@ def run_demo(*, stay: bool) -> int:
     password = secrets.token_urlsafe(12)
     with (
         tempfile.TemporaryDirectory(prefix="furlough-demo-") as directory,
-        _daemon(Path(directory), password) as context,
+        simulated_daemon(Path(directory), password) as context,
         Client(context) as client,
     ):
         say(f"A simulated cluster of 4 hosts and 24 VMs, served at {context.url}")
@@ -76,7 +76,7 @@ def _heading(text: str) -> None:
 
 
 @contextmanager
-def _daemon(directory: Path, password: str) -> Iterator[Context]:
+def simulated_daemon(directory: Path, password: str) -> Iterator[Context]:
     """A daemon of our own in a process of its own, stopped at the end. It writes its context into
     a directory of its own as well, so that the user's stays as it is. `password`: that of its user
     admin."""
