@@ -39,6 +39,8 @@ NO_CODES = frozenset(
         "lab.furlough",
         "furlough.host",
         "fuse.sshfs",
+        "certificate.pem",
+        "key.pem",
     }
 )
 # A proof of emptiness waits for these as well: the store's refusals, passed on.

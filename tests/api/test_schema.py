@@ -41,6 +41,8 @@ CHECKS: list[CheckFunction] = [
 ENDLESS = ("get", "/api/v1/events")
 # It takes nothing, not even a token: there is no wrong way to ask it.
 SIMPLEST = ("get", "/api/v1/health")
+# Whoever asks these has not shown yet who they are.
+OPEN = [SIMPLEST, ("post", "/api/v1/session"), ("post", "/api/v1/first-admin")]
 EXAMPLES = 5
 # One of each kind of thing that is in the simulated cluster.
 _VM = next(iter(make_fleet(VirtualClock())[0].hosts[HostName("h1")].copies))
@@ -62,13 +64,40 @@ def test_the_schema_that_is_checked_in_is_the_one_the_app_has() -> None:
 def test_every_route_says_how_its_problems_look() -> None:
     for method, path in OPERATIONS:
         responses = SCHEMA["paths"][path][method]["responses"]
-        for status in ("400", "401", "404", "409", "413", "422", "503"):
+        for status in ("400", "401", "403", "404", "409", "412", "413", "422", "429", "503"):
             assert list(responses[status]["content"]) == ["application/problem+json"], path
 
 
 def test_every_route_is_described_in_words() -> None:
     for method, path in OPERATIONS:
         assert SCHEMA["paths"][path][method].get("description", "").endswith("."), path
+
+
+@pytest.mark.parametrize(("method", "path"), [one for one in OPERATIONS if one not in OPEN])
+def test_whatever_is_asked_without_a_token_is_answered_with_one_refusal(
+    victim: Running, method: str, path: str
+) -> None:
+    described = schemathesis.openapi.from_dict(SCHEMA)
+    described.config.update(base_url=victim.url)
+    answers = set()
+
+    @hypothesis.settings(
+        max_examples=2,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(case=described[path][method.upper()].as_strategy())
+    def ask(case: schemathesis.Case[Any]) -> None:
+        answer = case.call_and_validate(checks=CHECKS, headers={"Authorization": "Bearer wrong"})
+        answers.add((answer.status_code, answer.content))
+
+    ask()
+    ((status, content),) = answers
+    assert status == 401
+    assert b"caller.unknown" in content
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def test_what_is_repeated_with_its_key_is_one_deed(daemon: Running) -> None:
         ("POST", "/hosts/h1/cordon", {}, "cordon", "access.denied"),
         ("POST", "/hosts/h1/enter", {"override": ["x"]}, "enter", "access.denied"),
         ("DELETE", "/hosts/h1", None, "remove_host", "access.denied"),
-        ("POST", "/users", {"name": "evil"}, "user.add", "access.denied"),
-        ("POST", "/tokens", {"owner": "local"}, "token.add", "access.denied"),
+        ("POST", "/users", {"name": "evil"}, "add_user", "access.denied"),
+        ("POST", "/tokens", {"owner": "local"}, "add_token", "access.denied"),
         ("GET", "/audit", None, "newest", "access.denied"),
     ],
 )
@@ -105,7 +105,7 @@ def test_signing_in_and_failing_to_are_on_the_trail_without_the_password(daemon:
     with person(daemon, "dave"):
         http, _ = sign_in(daemon, "dave", "not his password")
         http.close()
-        wrong = newest(daemon, "session.open")
+        wrong = newest(daemon, "sign_in")
         assert (wrong["principal"], wrong["result"]) == ("dave (not shown)", "caller.wrong")
     with daemon.http() as http:
         text = http.get("/audit", params={"limit": 1000}).text

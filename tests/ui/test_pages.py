@@ -199,7 +199,8 @@ def test_users_and_tokens_are_made_shown_once_and_taken_away(page: Page, daemon:
         expect(page.get_by_text("revoked")).to_be_visible()
         assert program.get("/hosts").status_code == 401
     page.get_by_text("Change oscar").click()
-    page.get_by_label("Yes, with all tokens and sessions").last.check()
+    oscar = page.locator("li", has_text="Change oscar")
+    oscar.get_by_label("Yes, with all tokens and sessions").check()
     page.get_by_role("button", name="Remove oscar").click()
     expect(page.get_by_text("Change oscar")).to_have_count(0)
     page.goto(f"{daemon.url}/audit")

@@ -111,7 +111,7 @@ class Desk:
     async def sign_in(self, name: str, password: str, caller: Caller) -> SignedIn:
         """Open a session. `NotAllowed` with one message for whatever was wrong; `Throttled`
         after several failures, whatever the password."""
-        deed = Deed(by=_nobody(name, caller), action="session.open", subject=f"user {name[:63]}")
+        deed = Deed(by=_nobody(name, caller), action="sign_in", subject=f"user {name[:63]}")
         wait_s = self._throttle.wait_s(name, caller.address, self._clock.monotonic())
         if wait_s > 0:
             raise _too_soon(wait_s)
@@ -135,14 +135,14 @@ class Desk:
             seen_at=now,
         )
         principal = _of_session(session.id, known, caller)
-        deed = Deed(by=principal, action="session.open", subject=f"user {known.user.name}")
+        deed = Deed(by=principal, action="sign_in", subject=f"user {known.user.name}")
         await self._store.add_session(session, digest_of(cookie), deed)
         return SignedIn(principal=principal, cookie=cookie)
 
     async def sign_out(self, principal: Principal) -> None:
         """End the session of this principal; where there is none, nothing happens."""
         if principal.kind is PrincipalKind.SESSION:
-            deed = Deed(by=principal, action="session.end", subject=f"user {principal.name}")
+            deed = Deed(by=principal, action="sign_out", subject=f"user {principal.name}")
             await self._store.end_session(principal.credential, deed)
 
     # --- the first administrator -----------------------------------------------------------------
@@ -164,7 +164,7 @@ class Desk:
             raise _too_soon(wait_s)
         hashed = await self.passwords.hashed(password)
         user = User(name=name, password=hashed, created_at=self._clock.now())
-        deed = Deed(by=_nobody(name, caller), action="user.first", subject=f"user {name}")
+        deed = Deed(by=_nobody(name, caller), action="first_admin", subject=f"user {name}")
         if not await self._store.add_first_admin(digest_of(secret), user, deed):
             await self._store.record(deed, "caller.wrong")
             raise NotAllowed(

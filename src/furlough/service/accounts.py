@@ -72,7 +72,7 @@ class Accounts:
             raise _unknown_user(name)
         return known.user, known.grants
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="user.add")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="add_user")
     async def add(
         self, name: str, password: str | None, grants: Sequence[tuple[str, Scope]]
     ) -> User:
@@ -89,11 +89,11 @@ class Accounts:
         wanted = [Grant(user=name, role=role, scope=scope) for role, scope in grants]
         after = {"roles": [f"{role} {scope}" for role, scope in grants]}
         await self._store.add_user(
-            user, wanted, self._deed("user.add", f"user {name}", after=after)
+            user, wanted, self._deed("add_user", f"user {name}", after=after)
         )
         return user
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="user.set")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="set_user")
     async def set(self, name: str, *, password: str | None, is_enabled: bool | None) -> User:
         """A new password, or whether they may come in; their sessions end."""
         user, _ = await self.user(name)
@@ -103,14 +103,14 @@ class Accounts:
         if is_enabled is not None:
             user = replace(user, is_enabled=is_enabled)
         after = {"is_enabled": user.is_enabled, "password_changed": password is not None}
-        deed = self._deed("user.set", f"user {name}", before=before, after=after)
+        deed = self._deed("set_user", f"user {name}", before=before, after=after)
         await self._store.change_user(user, deed)
         return user
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="user.remove")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="remove_user")
     async def remove(self, name: str) -> None:
         """A user, with their tokens, sessions and grants."""
-        await self._store.remove_user(name, self._deed("user.remove", f"user {name[:63]}"))
+        await self._store.remove_user(name, self._deed("remove_user", f"user {name[:63]}"))
 
     # --- oneself ---------------------------------------------------------------------------------
 
@@ -121,13 +121,13 @@ class Accounts:
         right = known is not None and await self._desk.passwords.is_right(known.user.password, old)
         if known is None or not right:
             await self.authority.refused(
-                "password.change", f"user {principal.name}", "password.wrong"
+                "change_password", f"user {principal.name}", "password.wrong"
             )
             raise NotAllowed(
                 "password.wrong", "The old password is another one.", remedy="Try again."
             )
         hashed = await self._desk.passwords.hashed(new)
-        deed = self._deed("password.change", f"user {principal.name}")
+        deed = self._deed("change_password", f"user {principal.name}")
         await self._store.change_user(replace(known.user, password=hashed), deed)
 
     def _person(self) -> Principal:
@@ -147,14 +147,14 @@ class Accounts:
         """Every role."""
         return await self._store.roles()
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="role.set")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="set_role")
     async def put_role(self, name: str, privileges: frozenset[Privilege]) -> Role:
         """Make a role, or change it; sessions of those who have it end."""
         role = Role(name=parse_user_name(name), privileges=privileges)
         _check_changeable(name)
         before = (await self._store.roles()).get(name)
         deed = self._deed(
-            "role.set",
+            "set_role",
             f"role {name}",
             before=None if before is None else sorted(before.privileges),
             after=sorted(privileges),
@@ -162,24 +162,24 @@ class Accounts:
         await self._store.put_role(role, deed)
         return role
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="role.remove")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="remove_role")
     async def remove_role(self, name: str) -> None:
         """A role that nobody has."""
         _check_changeable(name)
-        await self._store.remove_role(name, self._deed("role.remove", f"role {name[:63]}"))
+        await self._store.remove_role(name, self._deed("remove_role", f"role {name[:63]}"))
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="role.grant")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="grant_role")
     async def grant(self, grant: Grant) -> None:
         """A user has a role in a scope from now on; their sessions end."""
         after = {"role": grant.role, "scope": str(grant.scope)}
-        deed = self._deed("role.grant", f"user {grant.user[:63]}", after=after)
+        deed = self._deed("grant_role", f"user {grant.user[:63]}", after=after)
         await self._store.grant(grant, deed)
 
-    @needs(Privilege.MANAGE_USERS, everywhere=True, action="role.revoke")
+    @needs(Privilege.MANAGE_USERS, everywhere=True, action="revoke_role")
     async def revoke(self, grant: Grant) -> None:
         """Not any more; their sessions end."""
         before = {"role": grant.role, "scope": str(grant.scope)}
-        deed = self._deed("role.revoke", f"user {grant.user[:63]}", before=before)
+        deed = self._deed("revoke_role", f"user {grant.user[:63]}", before=before)
         await self._store.revoke(grant, deed)
 
     # --- tokens ----------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Accounts:
         """A token for a program. It may do what its owner may, within these limits; it neither
         manages users nor makes tokens, whatever its owner may."""
         owner = owner or self.authority.principal.name
-        await self._check_owner(owner, "token.add")
+        await self._check_owner(owner, "add_token")
         if not 0 < expires_in_s <= LONGEST_TOKEN_S:
             raise Invalid(
                 "token.expiry",
@@ -221,7 +221,7 @@ class Accounts:
         )
         secret = new_secret()
         after = {"owner": owner, "privileges": sorted(token.privileges), "scope": str(scope)}
-        deed = self._deed("token.add", token.id, after=after)
+        deed = self._deed("add_token", token.id, after=after)
         await self._store.add_token(token, digest_of(secret), deed)
         return NewToken(token=token, secret=secret)
 
@@ -233,8 +233,8 @@ class Accounts:
             raise NotFound(
                 "token.unknown", f"There is no token {which!r}.", remedy="See: furlough token list."
             )
-        await self._check_owner(found[0].owner, "token.revoke")
-        await self._store.revoke_token(which, self._deed("token.revoke", which))
+        await self._check_owner(found[0].owner, "revoke_token")
+        await self._store.revoke_token(which, self._deed("revoke_token", which))
 
     async def _check_owner(self, owner: str, action: str) -> None:
         """Tokens are for oneself, made by a person; for others, by whoever manages users."""

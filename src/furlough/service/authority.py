@@ -120,12 +120,21 @@ class Authority:
     ) -> None:
         """`NotAllowed` where the principal may not do this to this object, `NotFound` where they
         may not even see it."""
-        if not on:
-            places = [NOWHERE] if everywhere else await self._all_places()
-            if not any(self.principal.may(privilege, place) for place in places):
-                raise self._denied(privilege, "")
+        if self._may_everywhere(privilege):
             return
-        await _CHECKS[on](self, privilege, which)
+        if on:
+            await _CHECKS[on](self, privilege, which)
+            return
+        places = [NOWHERE] if everywhere else await self._all_places()
+        if not any(self.principal.may(privilege, place) for place in places):
+            raise self._denied(privilege, "")
+
+    def _may_everywhere(self, privilege: Privilege) -> bool:
+        """Whether no object has to be looked up: the usual case of whoever watches everything.
+        What is not there is told by whoever looks for it."""
+        if privilege is Privilege.CANCEL_OWN:
+            privilege = Privilege.CANCEL_ANY
+        return self.sees_everything and self.principal.may(privilege, NOWHERE)
 
     async def check_hosts(self, privilege: Privilege, hosts: Sequence[HostName]) -> None:
         """For each of these hosts."""
