@@ -23,7 +23,7 @@ async def _shown(asked: Asked, made: NewToken | None) -> Response:
     accounts = asked.service.accounts
     manages = asked.visit.manages_users
     return asked.render(
-        "users.html",
+        "users",
         users=await accounts.users() if manages else [],
         roles=sorted((await accounts.roles()).values(), key=lambda role: role.name),
         tokens=sorted(await accounts.tokens(), key=lambda token: token.created_at, reverse=True),

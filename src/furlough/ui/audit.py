@@ -17,7 +17,7 @@ async def show(asked: Asked) -> Response:
         before=before, limit=_PER_PAGE, principal=principal or None
     )
     return asked.render(
-        "audit.html",
+        "audit",
         lines=lines,
         principal=principal,
         is_first=before is None,
@@ -29,7 +29,7 @@ async def verify(asked: Asked) -> Response:
     """Whether the trail is what was written; changes nothing."""
     count, faults = await asked.service.trail.verify()
     newest = await asked.service.trail.checkpoint()
-    return asked.render("audit-verified.html", count=count, faults=faults, checkpoint=newest)
+    return asked.render("audit-verified", count=count, faults=faults, checkpoint=newest)
 
 
 ROUTES: Routes = {("GET", "/audit"): show, ("GET", "/audit/verify"): verify}

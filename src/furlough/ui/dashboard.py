@@ -157,7 +157,7 @@ async def show(asked: Asked) -> Response:
     rows = [host_row(host, inventory) for host in inventory.hosts]
     waiting = concerns(inventory, active)
     return asked.render(
-        "dashboard.html",
+        "dashboard",
         cards=cluster_cards(inventory, rows),
         listing=_chosen(rows, asked),
         modes=list(HostMode),

@@ -88,7 +88,7 @@ async def show(asked: Asked) -> Response:
         return go_to(f"/operations/{host.operation}")
     remedying = await _remedying(asked)
     if remedying is not None and not remedying.is_final:
-        return asked.render("remedying.html", host=host, operation=await asked.view(remedying))
+        return asked.render("remedying", host=host, operation=await asked.view(remedying))
     return await _checked(asked, remedying)
 
 
@@ -109,7 +109,7 @@ async def _checked(
     mates = [one for one in inventory.hosts_of(host.cluster) if one.name != host.name]
     every_load = loads(preview.plan, inventory)
     return asked.render(
-        "enter.html",
+        "enter",
         status=200 if trouble is None else 409,
         host=host,
         row_loads=every_load,

@@ -43,7 +43,7 @@ async def _checked(asked: Asked, trouble: FurloughError | None = None) -> Respon
     host = found.inventory.host(asked.host)
     every_load = loads(found.plan, found.inventory)
     return asked.render(
-        "exit.html",
+        "exit",
         status=200 if trouble is None else 409,
         host=host,
         is_in_service=host.mode is HostMode.AVAILABLE,

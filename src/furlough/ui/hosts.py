@@ -33,7 +33,7 @@ async def show(asked: Asked) -> Response:
     operation = None if host.operation is None else await service.operation(host.operation)
     lines = await service.host_log(host.name, most)
     return asked.render(
-        "host.html",
+        "host",
         host=host,
         row=host_row(host, inventory),
         listing=listed(vms, asked.page()),
@@ -100,7 +100,7 @@ async def ask_power(asked: Asked) -> Response:
     host = (await asked.service.inventory()).host(asked.host)
     if host.mode is not HostMode.MAINTENANCE:
         raise _not_in_maintenance(host.name, host.mode)
-    return asked.render("host-power.html", host=host, act=act)
+    return asked.render("host-power", host=host, act=act)
 
 
 async def change_power(asked: Asked) -> Response:

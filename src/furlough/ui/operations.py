@@ -72,7 +72,7 @@ async def show_list(asked: Asked) -> Response:
     found = await asked.service.operations(active=active, host=name, limit=_MOST)
     page = listed(found, asked.page(), per_page=30)
     return asked.render(
-        "operations.html",
+        "operations",
         listing=page,
         views=[await asked.view(one) for one in page.items],
         is_cut=len(found) >= _MOST,
@@ -88,7 +88,7 @@ async def show(asked: Asked) -> Response:
     held = {step.id for step in unapproved(operation)}
     rows = [_row(step, needs_approval=step.id in held) for step in view.steps]
     return asked.render(
-        "operation.html",
+        "operation",
         operation=view,
         is_final=operation.is_final,
         listing=listed(rows, asked.page(), per_page=_STEPS_PER_PAGE),
@@ -207,7 +207,7 @@ async def ask_cancel(asked: Asked) -> Response:
     if operation.is_final:
         return _back(asked)
     return asked.render(
-        "cancel.html", operation=await asked.view(operation), cost=await _cost(asked, operation)
+        "cancel", operation=await asked.view(operation), cost=await _cost(asked, operation)
     )
 
 

@@ -50,6 +50,11 @@ def make_environment() -> Environment:
     return environment
 
 
+def page_of(name: str) -> str:
+    """The file of the template with this name."""
+    return f"{name}.html"
+
+
 def drawn(tree: etree._Element) -> Markup:
     """A picture to stand in a page. lxml has escaped what names say."""
     return Markup(etree.tostring(tree, encoding="unicode"))  # noqa: S704

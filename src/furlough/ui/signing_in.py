@@ -13,6 +13,7 @@ from furlough.access.desk import Caller, Desk, SignedIn
 from furlough.api.principal import set_session_cookie
 from furlough.errors import FurloughError, Invalid, NotAllowed, Throttled
 from furlough.ui.forms import Fields, first
+from furlough.ui.rendering import page_of
 from furlough.ui.visit import Asked, Routes
 
 _SEE_OTHER = 303
@@ -39,7 +40,7 @@ class Doorstep:
 
     def render(self, template: str, *, status: int, **context: Any) -> Response:
         """A page from a template, for nobody in particular."""
-        text = self.environment.get_template(template).render(
+        text = self.environment.get_template(page_of(template)).render(
             template=template, visit=None, **context
         )
         return HTMLResponse(text, status_code=status)
@@ -69,7 +70,7 @@ async def sign_in(asked: Doorstep) -> Response:
 def _form(asked: Doorstep, trouble: FurloughError | None) -> Response:
     status = 200 if trouble is None else 429 if isinstance(trouble, Throttled) else 403
     return asked.render(
-        "sign-in.html",
+        "sign-in",
         status=status,
         then=_inside(asked.said("next")),
         name=asked.said("name"),
@@ -97,7 +98,7 @@ async def make_first_admin(asked: Doorstep) -> Response:
 
 def _first_form(asked: Doorstep, trouble: FurloughError | None) -> Response:
     return asked.render(
-        "first-admin.html",
+        "first-admin",
         status=200 if trouble is None else 422 if isinstance(trouble, Invalid) else 403,
         secret=asked.said("secret"),
         name=asked.said("name") or "admin",
@@ -134,7 +135,7 @@ async def change_password(asked: Asked) -> Response:
 
 def _account(asked: Asked, trouble: FurloughError | None) -> Response:
     return asked.render(
-        "account.html",
+        "account",
         status=200 if trouble is None else 422,
         principal=asked.principal,
         trouble=trouble,

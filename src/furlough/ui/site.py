@@ -52,7 +52,7 @@ from furlough.ui import (
     vms,
 )
 from furlough.ui.forms import first, read_form, read_query
-from furlough.ui.rendering import STATIC, make_environment
+from furlough.ui.rendering import STATIC, make_environment, page_of
 from furlough.ui.signing_in import Doorstep
 from furlough.ui.visit import Asked, Handler, Routes
 
@@ -199,8 +199,8 @@ class Site:
 
     def _failed(self, error: FurloughError, request: Request, asked: Asked | None) -> Response:
         status = next((_STATUS[one] for one in type(error).__mro__ if one in _STATUS), 500)
-        text = self._environment.get_template("error.html").render(
-            template="error.html",
+        text = self._environment.get_template(page_of("error")).render(
+            template="error",
             error=error,
             status=status,
             findings=error.facts.get("findings") or (),

@@ -23,6 +23,7 @@ from furlough.ports import IdempotencyKey
 from furlough.service import Request as ServiceRequest
 from furlough.service import Service
 from furlough.ui.forms import Fields, fingerprint, first
+from furlough.ui.rendering import page_of
 from furlough.wire.operations import OperationView
 
 PER_PAGE = 50
@@ -114,7 +115,7 @@ class Asked:
 
     def render(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """A page from a template."""
-        text = self.environment.get_template(template).render(
+        text = self.environment.get_template(page_of(template)).render(
             template=template,
             visit=self.visit,
             now=self.service.now(),

@@ -73,7 +73,7 @@ async def show_list(asked: Asked) -> Response:
     part, host, power = asked.said("q"), asked.said("host"), asked.said("power")
     away = {one.vm: one.home for one in await asked.service.away()}
     return asked.render(
-        "vms.html",
+        "vms",
         listing=listed(matching(inventory, part, host, power), asked.page()),
         away=away,
         q=part,
@@ -89,7 +89,7 @@ async def show(asked: Asked) -> Response:
     vm = inventory.vm(which)
     home = {one.vm: one.home for one in await asked.service.away()}
     return asked.render(
-        "vm.html",
+        "vm",
         vm=vm,
         copies=inventory.copies_of(which),
         host=inventory.host(vm.host),
