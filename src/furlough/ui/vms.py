@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from starlette.responses import Response
 
@@ -17,7 +18,7 @@ from furlough.core.vm_policy import (
     allowed,
     word_of,
 )
-from furlough.ui.visit import Asked, Routes, go_to, listed
+from furlough.ui.visit import PER_PAGE, Asked, Listing, Routes, go_to
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "on_maintenance": tuple(OnMaintenance),
@@ -55,16 +56,23 @@ class Setting:
 
 
 def matching(inventory: Inventory, part: str, host: str, power: str) -> list[Vm]:
-    """The VMs whose name or UUID has this part, on this host, in this state; by name."""
+    """The VMs whose name or UUID has this part, on this host, in this state."""
     part = part.casefold()
-    found = [
+    return [
         vm
         for vm in inventory.vms
         if (not part or part in vm.name.casefold() or part in vm.id)
         and host in ("", vm.host)
         and power in ("", vm.power.value)
     ]
-    return sorted(found, key=lambda vm: (vm.name, vm.id, vm.host))
+
+
+def by_name(every: Sequence[Vm], page: int) -> Listing:
+    """A page of these VMs by their names. Only as many are put in order as it takes."""
+    pages = max(1, -(-len(every) // PER_PAGE))
+    page = min(page, pages)
+    first = nsmallest(page * PER_PAGE, every, key=lambda vm: (vm.name, vm.id, vm.host))
+    return Listing(items=first[(page - 1) * PER_PAGE :], page=page, pages=pages, total=len(every))
 
 
 async def show_list(asked: Asked) -> Response:
@@ -74,7 +82,7 @@ async def show_list(asked: Asked) -> Response:
     away = {one.vm: one.home for one in await asked.service.away()}
     return asked.render(
         "vms",
-        listing=listed(matching(inventory, part, host, power), asked.page()),
+        listing=by_name(matching(inventory, part, host, power), asked.page()),
         away=away,
         q=part,
         host=host,
