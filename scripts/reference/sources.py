@@ -18,7 +18,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "furlough"
 LEFT_OUT = ("sim/", "scenario/", "store/migrations/", "store/tables.py", "store/access_tables.py")
 
 ERROR_CLASSES = (
-    "Invalid", "NotFound", "NotAllowed", "Throttled", "Refused", "Conflict", "Stale", "Unreachable", "Bug",
+    "Invalid", "NotFound", "NotAllowed", "Throttled", "Refused", "Conflict", "Stale",
+    "Unreachable", "Bug",
 )  # fmt: skip
 # Functions that are given a code, and the place of it among their arguments.
 _PLACES = {**dict.fromkeys(ERROR_CLASSES, 0), "_wait": 0, "_ask": 0, "finding": 0, "_refuse": 1}

@@ -147,9 +147,9 @@ async def _serve(
         running = asyncio.create_task(controller.run())
         running.add_done_callback(lambda _: server.stop())
         await _first_look(controller)
-        await _first_admin(controller.service, context.url, announce)
         _save(context, announce)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
+        await _first_admin(controller.service, context.url, announce)
         try:
             await server.serve(sockets=[listener])
         finally:

@@ -28,7 +28,7 @@ PASSWORD = "correct horse battery"
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A daemon: what it has said until it served, and how to reach it."""
+    """A daemon: what it has said at its start, and how to reach it."""
 
     said: list[str]
     environment: Mapping[str, str]
@@ -78,7 +78,7 @@ def served(tmp_path: Path, *words: str, **more: str) -> Iterator[Served]:
         said = []
         for line in process.stdout:
             said.append(line.rstrip("\n"))
-            if "Furlough serves" in line:
+            if "User admin was made" in line or "asks for it" in line:
                 break
         yield Served(said=said, environment=environment, directory=directory)
     finally:

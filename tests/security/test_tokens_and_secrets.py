@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx2
 import pytest
 from sqlalchemy import Connection, select
@@ -74,6 +76,33 @@ def test_a_grant_that_is_taken_away_is_gone_from_tokens_at_once(daemon: Running)
         made = new_token(daemon, "former")
         assert admin.delete("/users/former/roles/viewer").status_code == 200
         assert status_with(daemon, made["token"]) == 403
+
+
+def _revoke(admin: httpx2.Client, token: str) -> None:
+    assert admin.delete(f"/tokens/{token}").status_code == 204
+
+
+def _take_the_role(admin: httpx2.Client, _token: str) -> None:
+    assert admin.delete("/users/watcher/roles/viewer").status_code == 200
+
+
+@pytest.mark.parametrize("change", [_revoke, _take_the_role])
+def test_a_stream_ends_soon_after_its_reader_may_not_read_it_any_more(
+    daemon: Running, change: Callable[[httpx2.Client, str], None]
+) -> None:
+    with person(daemon, "watcher", ("viewer", "all")), daemon.http() as admin:
+        made = new_token(daemon, "watcher")
+        with (
+            daemon.http(token=made["token"]) as http,
+            http.stream("GET", "/events") as answer,
+        ):
+            lines = answer.iter_lines()
+            for _ in range(8):  # it goes on and on,
+                next(lines)
+            began_s = daemon.now_s
+            change(admin, made["id"])
+            list(lines)  # and now to its end
+            assert daemon.now_s - began_s < 120
 
 
 def test_everybody_makes_and_revokes_their_own_tokens_and_sees_no_other(daemon: Running) -> None:

@@ -65,7 +65,7 @@ def create_app(
         responses=problems.RESPONSES,
     )
     limiter = Limiter(limits or Limits())
-    app.state.service, app.state.limiter = service, limiter
+    app.state.service, app.state.token, app.state.limiter = service, token, limiter
     problems.install(app)
     app.add_middleware(_BodyLimit)
     if front is not None:

@@ -20,7 +20,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from furlough.api.calling import TheService, view_of
 from furlough.api.limits import Limiter
-from furlough.api.principal import ThePrincipal
+from furlough.api.principal import ThePrincipal, principal_again
+from furlough.core.access import Principal
 from furlough.core.ids import OperationId, parse_operation_id
 from furlough.core.journal import Entry, Event
 from furlough.service import Service
@@ -109,17 +110,30 @@ async def stream_events(
     news = _all_news(service, after) if which is None else _news_of(service, which, after)
     limiter: Limiter = request.app.state.limiter
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventStream(_after_gap(gap, news), lambda: limiter.stream(principal), headers=headers)
+    told = _while_known(request, principal, gap, news)
+    return EventStream(told, lambda: limiter.stream(principal), headers=headers)
 
 
-async def _after_gap(gap: str, news: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _while_known(
+    request: Request, principal: Principal, gap: str, news: AsyncGenerator[str]
+) -> AsyncIterator[str]:
+    """The news as long as the caller is who they were, and may what they might: asked again from
+    time to time, since a stream may stay open for days. Whose rights have changed comes back."""
     if gap:
         yield gap
-    async for text in news:
-        yield text
+    now_s = asyncio.get_running_loop().time
+    asked_s = now_s()
+    async with aclosing(news):
+        async for text in news:
+            if now_s() - asked_s >= _ALIVE_EVERY_S:
+                asked_s = now_s()
+                again = await principal_again(request)
+                if again is None or again.rights != principal.rights:
+                    return
+            yield text
 
 
-async def _all_news(service: Service, after: int) -> AsyncIterator[str]:
+async def _all_news(service: Service, after: int) -> AsyncGenerator[str]:
     """Every entry as it is written. Ends when the client goes."""
     async with aclosing(_wake_ups(service, _ALIVE_EVERY_S)) as wake_ups:
         async for is_news in wake_ups:
@@ -130,7 +144,7 @@ async def _all_news(service: Service, after: int) -> AsyncIterator[str]:
                 yield _STILL_HERE
 
 
-async def _news_of(service: Service, which: OperationId, after: int) -> AsyncIterator[str]:
+async def _news_of(service: Service, which: OperationId, after: int) -> AsyncGenerator[str]:
     """The entries of one operation as they are written, its state beside them. Ends with it."""
     told, silent_s = "", 0.0
     async with aclosing(_wake_ups(service, _PROGRESS_EVERY_S)) as wake_ups:

@@ -133,6 +133,13 @@ async def principal_of(
     return await service.desk.by_cookie(cookie, caller) if cookie else None
 
 
+async def principal_again(request: Request) -> Principal | None:
+    """Who has sent this request, asked anew: None where their token or session opens nothing any
+    more."""
+    caller, state = request.state.caller, request.app.state
+    return await principal_of(request.scope, caller, state.token, state.service)
+
+
 def check_origin(scope: Scope, given: str | None) -> None:
     """`NotAllowed` where a request by cookie changes something and is not known to come from a
     page of ours."""
