@@ -26,8 +26,8 @@ coverage: $(VENV)/installed-test ## Every line of the pure packages is run by th
 	$(BIN)/python -m pytest tests/core tests/planning tests/prechecks --cov=furlough.core \
 		--cov=furlough.planning --cov=furlough.prechecks --cov-report= --cov-fail-under=100
 
-check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
-	$(BIN)/python -m pytest -m "$(WITHOUT_LAB) and not postgres and not long"
+check: $(VENV)/installed-test check-static ## The inner loop: all but lab, browser and long simulations
+	$(BIN)/python -m pytest -m "$(WITHOUT_LAB) and not postgres and not long and not browser"
 
 check-static: $(VENV)/installed-test
 	$(BIN)/ruff format --check --quiet .

@@ -237,11 +237,16 @@ def test_every_page_has_labels_landmarks_and_contrast_and_fits_its_screen(
     page.goto(f"{daemon.url}/sign-in")
     found["/sign-in"] = troubles(page)
     sign_in(page, daemon.url)
+    missing = []
     for path in every_page(client):
-        page.goto(f"{daemon.url}{path}")
+        answer = page.goto(f"{daemon.url}{path}")
+        assert answer is not None
+        if answer.status != 200:
+            missing.append((answer.status, path))
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         found[path] = troubles(page)
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
+    assert missing == [(404, "/hosts/h1/nothing-here"), (404, "/hosts/nobody")]
     assert complaints == []
     context.close()
 
