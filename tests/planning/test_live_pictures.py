@@ -11,6 +11,7 @@ from furlough.core.plan import Method, OperationKind, Plan
 from furlough.core.states import Power, StepState
 from furlough.planning.live_pictures import (
     emptied_by,
+    fullest,
     gantt_of_plan,
     load_of_plan,
     loads,
@@ -86,6 +87,9 @@ def test_who_is_off_or_gone_takes_nothing_and_who_is_started_does() -> None:
 
 def test_only_a_host_that_is_entered_is_drawn_as_emptied() -> None:
     assert emptied_by(moves()) == (H1,)
+    full = a_vm(9, memory_mib=_FULL_MIB // 2)
+    every = loads(moves(), an_inventory([full]))
+    assert (fullest(moves(), every), every[0].after) == (0.0, 0.5)
     assert emptied_by(replace(moves(), kind=OperationKind.EXIT)) == ()
 
 

@@ -18,7 +18,7 @@ from furlough.core.operation import Operation, Step
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
 from furlough.core.states import StepState
 from furlough.planning.pictures import Span, loads_tree, spans_tree
-from furlough.planning.what_if import HostLoad
+from furlough.planning.what_if import HostLoad, load_of_the_rest
 
 _MOVES = frozenset({Method.LIVE, Method.COLD})
 _STOPS = frozenset({Method.SHUT_DOWN, Method.SUSPEND, Method.POWER_OFF})
@@ -68,6 +68,11 @@ def _shifts(step: PlannedStep, inventory: Inventory) -> list[tuple[HostName, int
 def load_of_plan(plan: Plan, inventory: Inventory) -> etree._Element:
     """Two bars per host: its memory load before the plan and after it."""
     return loads_tree(loads(plan, inventory), emptied_by(plan))
+
+
+def fullest(plan: Plan, every: Iterable[HostLoad]) -> float:
+    """The load of the fullest host afterwards, of those that the plan does not empty."""
+    return load_of_the_rest(every, emptied_by(plan)).max
 
 
 def emptied_by(plan: Plan) -> tuple[HostName, ...]:

@@ -22,9 +22,7 @@ from furlough.core.plan import Method
 from furlough.core.policy import Automation, EnterOptions, OnFailure, Order, Scope, StorageMode
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, FurloughError, Refused
-from furlough.planning.live_pictures import emptied_by, gantt_of_plan, load_of_plan, loads
 from furlough.planning.remedies import Change, changes
-from furlough.planning.what_if import load_of_the_rest
 from furlough.service import Preview
 from furlough.ui.forms import Fields, model_of, pairs
 from furlough.ui.visit import Asked, Routes, go_to, listed
@@ -102,25 +100,28 @@ async def _checked(
     asked: Asked, remedied: Operation | None = None, trouble: FurloughError | None = None
 ) -> Response:
     """Precheck and plan by fresh facts."""
+    # A daemon at rest carries no arrays: only who looks at pictures pays for them.
+    from furlough.planning import live_pictures as drawing  # noqa: PLC0415
+
     options = options_of(asked.fields)
     preview = await asked.service.preview([asked.host], options)
     inventory, report = preview.inventory, preview.reports[0]
     host = inventory.host(asked.host)
     mates = [one for one in inventory.hosts_of(host.cluster) if one.name != host.name]
-    every_load = loads(preview.plan, inventory)
+    every_load = drawing.loads(preview.plan, inventory)
     return asked.render(
         "enter",
         status=200 if trouble is None else 409,
         host=host,
         row_loads=every_load,
-        fullest=load_of_the_rest(every_load, emptied_by(preview.plan)).max,
+        fullest=drawing.fullest(preview.plan, every_load),
         report=report,
         groups=grouped(report.findings, inventory, host.name),
         plan=preview.plan,
         listing=listed(report.dispositions, asked.page(), per_page=200),
         stoppable=_stoppable(preview),
-        load_picture=load_of_plan(preview.plan, inventory),
-        gantt_picture=gantt_of_plan(preview.plan),
+        load_picture=drawing.load_of_plan(preview.plan, inventory),
+        gantt_picture=drawing.gantt_of_plan(preview.plan),
         options=preview.options,
         left_open=options.left_open,
         carried=pairs(asked.fields, CARRIED),

@@ -11,8 +11,6 @@ from furlough.core.policy import ExitOptions, RestoreMode
 from furlough.core.states import HostMode
 from furlough.errors import Conflict, FurloughError, Refused
 from furlough.planning.homecoming import Return, Way
-from furlough.planning.live_pictures import emptied_by, gantt_of_plan, load_of_plan, loads
-from furlough.planning.what_if import load_of_the_rest
 from furlough.ui.forms import Fields, model_of, pairs
 from furlough.ui.visit import Asked, Routes, go_to
 from furlough.wire.exits import ExitBody
@@ -38,10 +36,13 @@ async def show(asked: Asked) -> Response:
 
 
 async def _checked(asked: Asked, trouble: FurloughError | None = None) -> Response:
+    # A daemon at rest carries no arrays: only who looks at pictures pays for them.
+    from furlough.planning import live_pictures as drawing  # noqa: PLC0415
+
     options = options_of(asked.fields)
     found = await asked.service.exit_check([asked.host], options)
     host = found.inventory.host(asked.host)
-    every_load = loads(found.plan, found.inventory)
+    every_load = drawing.loads(found.plan, found.inventory)
     return asked.render(
         "exit",
         status=200 if trouble is None else 409,
@@ -52,9 +53,9 @@ async def _checked(asked: Asked, trouble: FurloughError | None = None) -> Respon
         lists=_lists(found.returns),
         plan=found.plan,
         row_loads=every_load,
-        fullest=load_of_the_rest(every_load, emptied_by(found.plan)).max,
-        load_picture=load_of_plan(found.plan, found.inventory),
-        gantt_picture=gantt_of_plan(found.plan),
+        fullest=drawing.fullest(found.plan, every_load),
+        load_picture=drawing.load_of_plan(found.plan, found.inventory),
+        gantt_picture=drawing.gantt_of_plan(found.plan),
         modes=[one.value for one in RestoreMode],
         options=options,
         carried=pairs(asked.fields, CARRIED),

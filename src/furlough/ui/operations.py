@@ -19,7 +19,6 @@ from furlough.core.policy import CancelMode
 from furlough.core.states import OperationState, StepState
 from furlough.errors import FurloughError, Invalid
 from furlough.planning.homecoming import Return
-from furlough.planning.live_pictures import timeline
 from furlough.service import Approval
 from furlough.ui.visit import Asked, Routes, go_to, listed
 from furlough.wire.operations import StepView
@@ -83,6 +82,9 @@ async def show_list(asked: Asked) -> Response:
 
 async def show(asked: Asked) -> Response:
     """One operation."""
+    # A daemon at rest carries no arrays: only who looks at pictures pays for them.
+    from furlough.planning import live_pictures as drawing  # noqa: PLC0415
+
     operation = await asked.service.operation(asked.operation)
     view, entries = await asked.view(operation), await asked.service.journal(operation.id)
     held = {step.id for step in unapproved(operation)}
@@ -96,7 +98,7 @@ async def show(asked: Asked) -> Response:
         held=len(held),
         may=_may(operation, has_held=bool(held)),
         options=operation.options,
-        timeline_picture=timeline(operation, asked.service.now()),
+        timeline_picture=drawing.timeline(operation, asked.service.now()),
         journal=_journal(operation, entries)[-_JOURNAL_LINES:][::-1],
         journal_total=len(entries),
         outcomes=_outcomes(view.vms),
