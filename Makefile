@@ -10,7 +10,7 @@ PACKAGES := $(shell sed -n 's/^APT_PACKAGES="\(.*\)"/\1/p' .ci/packages)
 .DEFAULT_GOAL := help
 SEEDS ?= 250000
 .PHONY: help demo test coverage check check-static lab lab-faults dev bench openapi docs clean
-.PHONY: lab-matrix soak-lab soak
+.PHONY: lab-matrix screenshots soak-lab soak
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,8 +27,8 @@ coverage: $(VENV)/installed-test ## Every line of the pure packages is run by th
 	$(BIN)/python -m pytest tests/core tests/planning tests/prechecks --cov=furlough.core \
 		--cov=furlough.planning --cov=furlough.prechecks --cov-report= --cov-fail-under=100
 
-check: $(VENV)/installed-test check-static ## The inner loop: all but the lab and the long simulations
-	$(BIN)/python -m pytest -m "$(WITHOUT_LAB) and not postgres and not long"
+check: $(VENV)/installed-test check-static ## The inner loop: all but lab, browser and long simulations
+	$(BIN)/python -m pytest -m "$(WITHOUT_LAB) and not postgres and not long and not browser"
 
 check-static: $(VENV)/installed-test
 	$(BIN)/ruff format --check --quiet .
@@ -64,6 +64,9 @@ openapi: $(VENV)/installed ## Write the API schema anew; the difference is revie
 
 docs: $(VENV)/installed ## Write the generated parts of the reference anew
 	$(BIN)/python -m scripts.reference
+
+screenshots: $(VENV)/installed-test ## Take the pictures of the pages anew (needs chromium)
+	$(BIN)/python -m tests.ui.screenshots docs/screenshots
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .dev .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -43,6 +43,7 @@ from furlough.site_probes import Commands
 from furlough.store.database import sqlite_url
 from furlough.store.sql import SqlStore
 from furlough.tls import Identity, given_identity, own_identity, server_context
+from furlough.ui.site import pages_over
 from furlough.wire.enrolment import EnrolmentBody
 
 _STOP_WITHIN_S = 30
@@ -139,7 +140,7 @@ async def _serve(
         )
         if settings.enrolment:
             await controller.service.enrolling.apply(enrolment_of(settings.enrolment))
-        app = create_app(controller.service, token)
+        app = create_app(controller.service, token, front=pages_over(controller.service))
         server = _Server(server_config(app, **_https(identity)))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.stop)
@@ -148,7 +149,7 @@ async def _serve(
         await _first_look(controller)
         _save(context, announce)
         announce(f"Furlough serves {context.url}; stop it with Ctrl-C.")
-        await _first_admin(controller.service, announce)
+        await _first_admin(controller.service, context.url, announce)
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -196,7 +197,7 @@ def server_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
     return uvicorn.Config(app, **{**usual, **more})
 
 
-async def _first_admin(service: Service, announce: Callable[[str], None]) -> None:
+async def _first_admin(service: Service, url: str, announce: Callable[[str], None]) -> None:
     """Where nobody can sign in yet: make the administrator whom the environment gives a password,
     or show a secret that makes one."""
     secret = await service.desk.first_secret()
@@ -209,7 +210,7 @@ async def _first_admin(service: Service, announce: Callable[[str], None]) -> Non
         return
     announce("Nobody can sign in yet. Within an hour, this secret makes the first administrator:")
     announce(f"  {secret}")
-    announce("  furlough user first NAME asks for it, and for a password.")
+    announce(f"  The page {url}/first-admin asks for it, and so does: furlough user first NAME")
 
 
 def _save(context: Context, announce: Callable[[str], None]) -> None:

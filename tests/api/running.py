@@ -33,6 +33,7 @@ from furlough.sim.faults import Faults
 from furlough.sim.fleet import make_fleet
 from furlough.sim.hypervisor import SimHypervisor
 from furlough.store.sql import SqlStore
+from furlough.ui.site import pages_over
 
 T = TypeVar("T")
 
@@ -184,7 +185,9 @@ class Running:
         self.context = Context(url=f"http://127.0.0.1:{port}", token=TOKEN)
         self._server = uvicorn.Server(
             server_config(
-                create_app(self.controller.service, TOKEN),
+                create_app(
+                    self.controller.service, TOKEN, front=pages_over(self.controller.service)
+                ),
                 lifespan="off",
                 timeout_keep_alive=1_000_000,
             )

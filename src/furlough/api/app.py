@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -46,8 +47,14 @@ _MODULES = (
 )
 
 
-def create_app(service: Service, token: str, limits: Limits | None = None) -> FastAPI:
-    """The API over this service; `token` is the local one, whose bearer may do everything."""
+def create_app(
+    service: Service,
+    token: str,
+    limits: Limits | None = None,
+    front: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> FastAPI:
+    """The API over this service; `token` is the local one, whose bearer may do everything.
+    `front`: what meets requests before the API does, once it is known who sends them."""
     app = _App(
         title="Furlough",
         version=__version__,
@@ -61,6 +68,8 @@ def create_app(service: Service, token: str, limits: Limits | None = None) -> Fa
     app.state.service, app.state.token, app.state.limiter = service, token, limiter
     problems.install(app)
     app.add_middleware(_BodyLimit)
+    if front is not None:
+        app.add_middleware(front)
     # The last one added is the first one met.
     app.add_middleware(Gate, service=service, token=token, limiter=limiter)
     root = APIRouter(prefix="/api/v1")

@@ -9,8 +9,6 @@ from fastapi import Depends, Header, Request
 
 from furlough.api.principal import ThePrincipal
 from furlough.core.operation import Operation
-from furlough.core.outlook import Copied
-from furlough.core.states import StepState
 from furlough.ports import IdempotencyKey
 from furlough.service import Request as ServiceRequest
 from furlough.service import Service
@@ -49,12 +47,5 @@ TheRequest = Annotated[ServiceRequest, Depends(named_request)]
 
 async def view_of(operation: Operation, service: Service) -> OperationView:
     """An operation as clients see it, with what is in flight right now."""
-    live = {}
-    for step in operation.steps:
-        if step.state is StepState.STARTED:
-            progress = service.progress(operation.id, step.number)
-            if progress is not None:
-                live[step.number] = Copied(
-                    remaining_mib=progress.remaining_mib, sent_mib=progress.sent_mib
-                )
+    live = service.copied(operation)
     return operation_view(operation, await service.all_inventory(), live, service.now())

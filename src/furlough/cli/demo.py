@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -28,9 +29,10 @@ _STOP_WITHIN_S = 10.0
 
 def run_demo(*, stay: bool) -> int:
     """The journey; the exit code says whether all of it went well."""
+    password = secrets.token_urlsafe(12)
     with (
         tempfile.TemporaryDirectory(prefix="furlough-demo-") as directory,
-        _daemon(Path(directory)) as context,
+        simulated_daemon(Path(directory), password) as context,
         Client(context) as client,
     ):
         say(f"A simulated cluster of 4 hosts and 24 VMs, served at {context.url}")
@@ -41,6 +43,7 @@ def run_demo(*, stay: bool) -> int:
         if stay:
             save_context(context)
             say("Staying until Ctrl-C. In another terminal:  furlough host list")
+            say(f"In a browser:  {context.url}  (user admin, password {password})")
             with suppress(KeyboardInterrupt):
                 signal.pause()
             forget_context(context)
@@ -73,10 +76,15 @@ def _heading(text: str) -> None:
 
 
 @contextmanager
-def _daemon(directory: Path) -> Iterator[Context]:
+def simulated_daemon(directory: Path, password: str) -> Iterator[Context]:
     """A daemon of our own in a process of its own, stopped at the end. It writes its context into
-    a directory of its own as well, so that the user's stays as it is."""
-    environment = {**os.environ, "XDG_CONFIG_HOME": str(directory / "config")}
+    a directory of its own as well, so that the user's stays as it is. `password`: that of its user
+    admin."""
+    environment = {
+        **os.environ,
+        "XDG_CONFIG_HOME": str(directory / "config"),
+        "FURLOUGH_ADMIN_PASSWORD": password,
+    }
     command = [
         sys.executable, "-m", "furlough", "serve", "--simulate",
         "--listen", "127.0.0.1:0", "--data-dir", str(directory / "data"),

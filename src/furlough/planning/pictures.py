@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lxml import etree
 
@@ -17,12 +18,26 @@ from furlough.planning.what_if import HostLoad, Step, WhatIf
 MOST_ROWS = 400
 _SVG = "http://www.w3.org/2000/svg"
 _ROW, _BAR, _NAMES, _WIDTH, _TOP = 22, 7, 190, 620, 30
-_FONT = "font: 12px sans-serif"
 _INK, _PAPER, _PALE, _GRID = "#222222", "#ffffff", "#6b7686", "#d8dce2"
+# What a page's style sheet may call them by; where it says nothing, the colours themselves hold.
+_CLASSES = {_INK: "ink", _PAPER: "paper", _PALE: "pale", _GRID: "grid"}
 _EARLY = 0.6
 _AFTER, _EMPTIED, _OVER = "#1f6fb2", "#8a5a00", "#b3261e"
 # Moves out of one host have one colour; told apart by position and label too.
 _COLOURS = ("#1f6fb2", "#8a5a00", "#2e7d4f", "#7a3b9c", "#a8456b", "#4b6173")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A bar in time: what stands beside it, on it, and what it says when one points at it; from
+    when to when, in seconds from the left edge. `colour`: 0 and up, or -1 for what is pale."""
+
+    name: str
+    label: str
+    words: str
+    start_s: float
+    end_s: float
+    colour: int = 0
 
 
 def load_picture(plan: WhatIf) -> str:
@@ -48,14 +63,19 @@ def shown(text: str) -> str:
 
 def load_tree(plan: WhatIf) -> etree._Element:
     """The picture of `load_picture` as a tree, to stand in a page."""
-    ranked = sorted(plan.loads, key=lambda one: -abs(one.after - one.before))
+    return loads_tree(plan.loads, plan.wishes.hosts)
+
+
+def loads_tree(every: Sequence[HostLoad], emptied: Sequence[str]) -> etree._Element:
+    """The same for any loads: of all hosts concerned, and which of them are emptied."""
+    ranked = sorted(every, key=lambda one: -abs(one.after - one.before))
     loads = ranked[:MOST_ROWS]
     full = max([1.0, *(max(one.before, one.after) for one in loads)])
     picture = _frame(len(loads), "Memory load of the hosts before and after the plan")
     for share in (0.25, 0.5, 0.75, 1.0):
         _line(picture, share / full, len(loads), f"{share:.0%}")
     for row, load in enumerate(loads):
-        _load_row(picture, row, load, full, is_emptied=load.host in plan.wishes.hosts)
+        _load_row(picture, row, load, full, is_emptied=load.host in emptied)
     _left_out(picture, len(loads), len(ranked), "hosts")
     return picture
 
@@ -73,28 +93,40 @@ def _load_row(
 
 def gantt_tree(plan: WhatIf) -> etree._Element:
     """The picture of `gantt_picture` as a tree."""
-    steps = plan.steps[:MOST_ROWS]
-    length_s = max([1.0, *(step.end_s for step in steps)])
-    picture = _frame(len(steps), "The moves in time, in seconds from the start of the plan")
+    title = "The moves in time, in seconds from the start of the plan"
+    return spans_tree([_span(step, plan.wishes.hosts) for step in plan.steps], title, "moves")
+
+
+def spans_tree(every: Sequence[Span], title: str, what: str) -> etree._Element:
+    """One bar per span, in their order. `what`: what they are, for those that are left out."""
+    spans = every[:MOST_ROWS]
+    length_s = max([1.0, *(span.end_s for span in spans)])
+    picture = _frame(len(spans), title)
     for second in ticks(length_s):
-        _line(picture, second / length_s, len(steps), f"{second:g} s")
-    for row, step in enumerate(steps):
-        _step_row(picture, row, step, length_s, _colour(step, plan.wishes.hosts))
-    _left_out(picture, len(steps), len(plan.steps), "moves")
+        _line(picture, second / length_s, len(spans), f"{second:g} s")
+    for row, span in enumerate(spans):
+        top = _TOP + row * _ROW
+        share = (span.start_s / length_s, span.end_s / length_s)
+        _text(picture, _NAMES - 8, top + 12, _short(span.name), anchor="end")
+        colour = _PALE if span.colour < 0 else _COLOURS[span.colour % len(_COLOURS)]
+        _bar(picture, share, top, colour, span.words, height=2 * _BAR)
+        _label(picture, share, top + 12, span.label)
+    _left_out(picture, len(spans), len(every), what)
     return picture
 
 
-def _step_row(picture: etree._Element, row: int, step: Step, length_s: float, colour: str) -> None:
-    top = _TOP + row * _ROW
-    _text(picture, _NAMES - 8, top + 12, _short(step.vm_name), anchor="end")
+def _span(step: Step, leaving: Sequence[str]) -> Span:
+    """Coloured by the host it leaves; who makes room for others is pale."""
     aside = ", to wait there" if step.is_detour else ""
-    words = (
-        f"{step.vm_name}: {step.source} to {step.target}{aside}, "
-        f"{step.start_s:.1f} s to {step.end_s:.1f} s, pause {step.downtime_ms} ms"
+    return Span(
+        name=step.vm_name,
+        label=f"{step.source} → {step.target}",
+        words=f"{step.vm_name}: {step.source} to {step.target}{aside}, "
+        f"{step.start_s:.1f} s to {step.end_s:.1f} s, pause {step.downtime_ms} ms",
+        start_s=step.start_s,
+        end_s=step.end_s,
+        colour=leaving.index(step.source) if step.source in leaving else -1,
     )
-    span = (step.start_s / length_s, step.end_s / length_s)
-    _bar(picture, span, top, colour, words, height=2 * _BAR)
-    _label(picture, span, top + 12, f"{step.source} → {step.target}")
 
 
 def _label(picture: etree._Element, span: tuple[float, float], y: float, words: str) -> None:
@@ -106,13 +138,6 @@ def _label(picture: etree._Element, span: tuple[float, float], y: float, words: 
         _text(picture, left - 6, y, words, anchor="end")
     else:
         _text(picture, left + 6, y, words, colour=_PAPER)
-
-
-def _colour(step: Step, leaving: Sequence[str]) -> str:
-    """By the host it leaves; who makes room for others is pale."""
-    if step.source not in leaving:
-        return _PALE
-    return _COLOURS[leaving.index(step.source) % len(_COLOURS)]
 
 
 def ticks(length_s: float) -> list[float]:
@@ -134,7 +159,8 @@ def _frame(rows: int, title: str) -> etree._Element:
     picture.set("width", str(width))
     picture.set("height", str(height))
     picture.set("role", "img")
-    picture.set("style", _FONT)
+    picture.set("font-family", "sans-serif")
+    picture.set("font-size", "12")
     etree.SubElement(picture, f"{{{_SVG}}}title").text = title
     return picture
 
@@ -146,6 +172,7 @@ def _line(picture: etree._Element, share: float, rows: int, label: str) -> None:
     for name, value in (("x1", x), ("x2", x), ("y1", _TOP - 6), ("y2", _TOP + rows * _ROW)):
         line.set(name, f"{value:.1f}")
     line.set("stroke", _GRID)
+    line.set("class", _CLASSES[_GRID])
     _text(picture, x, _TOP - 12, label, anchor="middle")
 
 
@@ -164,6 +191,8 @@ def _bar(
     for name, value in sizes:
         bar.set(name, f"{value:.1f}")
     bar.set("fill", colour)
+    if colour in _CLASSES:
+        bar.set("class", _CLASSES[colour])
     etree.SubElement(bar, f"{{{_SVG}}}title").text = shown(words)
 
 
@@ -180,6 +209,7 @@ def _text(
     text.set("x", f"{x:.1f}")
     text.set("y", f"{y:.1f}")
     text.set("fill", colour)
+    text.set("class", _CLASSES[colour])
     text.set("text-anchor", anchor)
     text.text = shown(words)
 

@@ -6,7 +6,8 @@ engine's; what a request accepts here is an operation that the engine carries ou
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from furlough.access.desk import Desk
@@ -25,6 +26,7 @@ from furlough.core.journal import (
     HostModeChanged,
 )
 from furlough.core.operation import Operation
+from furlough.core.outlook import Copied
 from furlough.core.plan import Method, OperationKind, Plan, PlannedStep
 from furlough.core.policy import (
     ActionOptions,
@@ -34,7 +36,7 @@ from furlough.core.policy import (
     EnterOptions,
     ExitOptions,
 )
-from furlough.core.states import HostMode, Power
+from furlough.core.states import HostMode, Power, StepState
 from furlough.engine.supervisor import Supervisor
 from furlough.engine.work import Work
 from furlough.errors import Refused
@@ -73,6 +75,17 @@ from furlough.service.intake import Intake, Request
 from furlough.service.steering import Approval, Steering
 from furlough.service.trail import Trail
 from furlough.service.upkeep import Upkeep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """Precheck and plan of an entering, from one look at the hosts. `options`: as they hold there,
+    with nothing left open."""
+
+    reports: tuple[Report, ...]
+    plan: Plan
+    options: EnterOptions
+    inventory: Inventory
 
 
 class Service:
@@ -217,6 +230,17 @@ class Service:
         """The newest progress of a migration in flight."""
         return self._work.board.get(operation, step)
 
+    def copied(self, operation: Operation) -> Mapping[int, Copied]:
+        """How far the migrations of an operation are that are in flight, by the steps' numbers."""
+        found = {}
+        for step in operation.steps:
+            seen = self.progress(operation.id, step.number)
+            if step.state is StepState.STARTED and seen is not None:
+                found[step.number] = Copied(
+                    remaining_mib=seen.remaining_mib, sent_mib=seen.sent_mib
+                )
+        return found
+
     def now(self) -> datetime:
         """The instant, for whoever has to say how long something takes."""
         return self._work.clock.now()
@@ -237,6 +261,19 @@ class Service:
         options = self._settled(options, hosts, inventory)
         assessment = assess(inventory, hosts, options, await self._store.reservations())
         return _plan(inventory, hosts, options, assessment)
+
+    @needs(Privilege.CHECK, on="hosts")
+    async def preview(self, hosts: Sequence[HostName], options: EnterOptions) -> Preview:
+        """What `check` and `plan` say, from the same facts. Changes nothing."""
+        inventory = await self._intake.surveyed_inventory(hosts)
+        options = self._settled(options, hosts, inventory)
+        assessment = assess(inventory, hosts, options, await self._store.reservations())
+        return Preview(
+            reports=assessment.reports,
+            plan=_plan(inventory, hosts, options, assessment),
+            options=options,
+            inventory=inventory,
+        )
 
     def _settled(
         self, options: EnterOptions, hosts: Sequence[HostName], inventory: Inventory
