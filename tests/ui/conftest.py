@@ -19,7 +19,7 @@ from furlough.client import Client
 from furlough.errors import Conflict
 from furlough.sim.faults import Odds
 from tests.api.people import PASSWORD, add_user
-from tests.api.running import Running, close_record, end, running
+from tests.api.running import Running, bring_home, end, running
 
 ADMIN = "alice"
 # A busy machine may take long over a page; a story that fails says so after this time.
@@ -121,5 +121,5 @@ def everything_as_before(daemon: Running) -> Iterator[None]:
                 end(client, client.ask("exit", [host.name], {}).id)
             elif host.mode == "cordoned":
                 end(client, client.ask("uncordon", [host.name], {}).id)
-            close_record(client, host.name)
+            bring_home(client, host.name)
         assert {host.mode.value for host in client.hosts()} == {"available"}
