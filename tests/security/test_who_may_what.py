@@ -324,6 +324,7 @@ FREE = {
     "of",
     "news",
     "progress",
+    "copied",
     "now",
     "authority",
     "desk",

@@ -117,9 +117,7 @@ def everything_as_before(daemon: Running) -> Iterator[None]:
                 client.cancel(operation.id, "stop")
             end(client, operation.id)
         for host in client.hosts():
-            if host.mode == "maintenance":
-                end(client, client.ask("exit", [host.name], {}).id)
-            elif host.mode == "cordoned":
+            if host.mode == "cordoned":
                 end(client, client.ask("uncordon", [host.name], {}).id)
             bring_home(client, host.name)
         assert {host.mode.value for host in client.hosts()} == {"available"}
