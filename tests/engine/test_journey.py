@@ -30,9 +30,9 @@ from tests.engine.stories import (
 )
 
 
-async def _open(stage: Stage, vms: int = 4) -> None:
+async def _open(stage: Stage, vms: int = 4, **traits: object) -> None:
     for number in range(1, vms + 1):
-        stage.add_vm(1, number, has_autostart=number % 2 == 0)
+        stage.add_vm(1, number, has_autostart=number % 2 == 0, **traits)
     await stage.start_controller()
 
 
@@ -153,7 +153,8 @@ async def test_with_a_proven_lock_the_handover_is_the_hypervisors_own(stage: Sta
 
 @story(lambda: Setting(policy=ClusterPolicy(limits=Limits(per_source=3, per_cluster=3))))
 async def test_limits_are_used_fully_and_never_exceeded(stage: Stage) -> None:
-    await _open(stage, vms=9)
+    # So small that a link has a use for more of them than may be in flight.
+    await _open(stage, vms=9, memory_mib=256)
     final = await entered(stage)
     assert final.state is SUCCEEDED
     assert stage.invariants.peak == 3
