@@ -4,11 +4,12 @@ range from now to never would hold as well."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import pytest
 
+from furlough.core.operation import Step
 from tests.simulation.ranges import Kept, play, play_again
 
 RUNS = int(os.environ.get("FURLOUGH_RANGES", "60"))
@@ -47,10 +48,13 @@ def test_evacuations_take_about_as_long_as_expected() -> None:
     assert _share([error <= 0.25 for error in errors]) >= 0.9
 
 
-def test_each_migration_takes_about_as_long_and_pauses_about_as_long_as_planned() -> None:
+def test_each_migration_ends_about_when_planned_and_pauses_about_as_long() -> None:
     steps = [step for run in _runs() for step in run.steps]
+    ends = [ratio for run in _runs() for ratio in _ends(run.steps)]
+    assert _share([0.75 <= ratio <= 1.25 for ratio in ends]) >= 0.9
+    # Shorter it may be: it is begun when a link has a use for it, later than the plan says.
     ratios = [(step.duration_s or 0.0) / step.planned.duration_s for step in steps]
-    assert _share([0.6 <= ratio <= 1.4 for ratio in ratios]) >= 0.9
+    assert _share([ratio <= 1.4 for ratio in ratios]) >= 0.9
     pauses = [
         step.downtime_ms - step.planned.downtime_ms
         for step in steps
@@ -59,6 +63,16 @@ def test_each_migration_takes_about_as_long_and_pauses_about_as_long_as_planned(
     assert len(pauses) == len(steps)
     # A pause is what is left when it fits into 300 ms, and so is mostly less than that.
     assert _share([abs(pause) <= 350 for pause in pauses]) >= 0.9
+
+
+def _ends(steps: Sequence[Step]) -> Iterator[float]:
+    """When each migration ended, in proportion to when it was to, from the first begin on."""
+    began = min(step.attempts[0].started_at for step in steps)
+    first_s = min(step.planned.start_s for step in steps)
+    for step in steps:
+        late_s = (step.attempts[0].started_at - began).total_seconds()
+        planned_s = step.planned.start_s + step.planned.duration_s - first_s
+        yield (late_s + (step.duration_s or 0.0)) / planned_s
 
 
 def test_the_runs_are_of_many_kinds() -> None:
