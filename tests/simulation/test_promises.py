@@ -84,7 +84,7 @@ def s2_no_word(stage: Stage, final: Operation, _books: Books) -> Iterable[str]:
 
 def s2_blamed(stage: Stage, final: Operation, _books: Books) -> Iterable[str]:
     blamed = with_step(final, 1, outcome=Outcome.CHANGED_BY_OTHERS)
-    return promises.blamed_falsely(stage.cluster, blamed)
+    return promises.blamed_falsely(stage.cluster, blamed, [blamed])
 
 
 def s3_while(stage: Stage, _final: Operation, books: Books) -> Iterable[str]:

@@ -253,7 +253,7 @@ class Invariants:
         ):
             self._report_all(found)
         if self._is_strict:
-            self._report_all(promises.blamed_falsely(cluster, operation))
+            self._report_all(promises.blamed_falsely(cluster, operation, self.operations.values()))
         cancelled_at, calm = self._cancelled.get(which), self.calm_since
         # In bad weather nobody may have been there to abort anything.
         if cancelled_at is not None and calm is not None and calm <= cancelled_at:

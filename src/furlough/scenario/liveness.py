@@ -27,7 +27,8 @@ SAMPLE_S = 5.0
 _SETTLES_WITHIN_S = 90.0
 _CANCELS_WITHIN_S = 120.0
 _ENDS_AFTER_DEADLINE_S = 60.0 + _SETTLES_WITHIN_S
-_TAKEOVER_WITHIN_S = 10.0
+# A look every few seconds, and one call to the store that is as late as a call may be.
+_TAKEOVER_WITHIN_S = 20.0
 _NO_HOSTAGE_WITHIN_S = 90.0
 _STUCK_AFTER_S = 400.0
 
@@ -49,7 +50,7 @@ class Liveness:
         for operation in books.active:
             debts = self._debts(cluster, books, operation, now)
             if operation.owner is not None and operation.owner not in alive:
-                debts = itertools.chain(debts, [self._orphaned(operation)])
+                debts = itertools.chain(debts, [self._orphaned(operation, alive)])
             for what, most_s, words in debts:
                 owed[what] = since = self._since.get(what, now_s)
                 if now_s - since > most_s:
@@ -62,10 +63,11 @@ class Liveness:
         self, cluster: SimCluster, books: Books, operation: Operation, now: datetime
     ) -> Iterator[tuple[Hashable, float, str]]:
         for step in in_doubt(cluster, operation):
-            doubt = ("L2", step.id, len(step.attempts), len(step.acts))
+            # Whoever takes it over begins its windows anew.
+            doubt = ("L2", step.id, len(step.attempts), len(step.acts), operation.epoch)
             yield doubt, _SETTLES_WITHIN_S, f"L2: {step.id} is in doubt, both hosts answer"
         if is_cancelled_in_vain(cluster, operation):
-            cancel = ("L3", operation.id, len(cluster.migrations))
+            cancel = ("L3", operation.id, len(cluster.migrations), operation.epoch)
             yield cancel, _CANCELS_WITHIN_S, f"L3: {operation.id} is being cancelled"
         for step in hostages(cluster, books, operation, now):
             words = f"L5: {step.id} waits, and could go"
@@ -74,9 +76,13 @@ class Liveness:
             stuck = ("L1", operation.id, operation.events)
             yield stuck, _STUCK_AFTER_S, f"L1: nothing happens in {operation.id}"
 
-    def _orphaned(self, operation: Operation) -> tuple[Hashable, float, str]:
+    def _orphaned(
+        self, operation: Operation, alive: Collection[str]
+    ) -> tuple[Hashable, float, str]:
+        """One that dies while it waits for the lease of another leaves that to the next one."""
         words = f"L4: {operation.id} belongs to a dead process"
-        return ("L4", operation.id, operation.epoch), self.lease_s + _TAKEOVER_WITHIN_S, words
+        since = ("L4", operation.id, operation.epoch, *sorted(alive))
+        return since, self.lease_s + _TAKEOVER_WITHIN_S, words
 
 
 def late(operation: Operation, now: datetime, calm_since: datetime) -> Iterator[str]:

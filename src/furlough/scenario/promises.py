@@ -234,11 +234,18 @@ def lost(cluster: SimCluster, operation: Operation) -> Iterator[str]:
             yield f"S2: {entry.name} is active on {active}, outcomes {sorted(outcomes)}"
 
 
-def blamed_falsely(cluster: SimCluster, operation: Operation) -> Iterator[str]:
-    """S2: what the record blames on others, on guests or on hosts, they have done."""
+def blamed_falsely(
+    cluster: SimCluster, operation: Operation, all_operations: Iterable[Operation]
+) -> Iterator[str]:
+    """S2: what the record blames on others, on guests or on hosts, they have done. Others are also
+    those who had another operation do something with the VM."""
+    others = [one for one in all_operations if one.id != operation.id]
+    acted_on = {step.planned.vm for one in others for step in one.steps if step.attempts}
     for step in operation.steps:
         vm = step.planned.vm
-        if vm is not None and step.outcome in _BLAMES and not _is_excused(cluster, vm):
+        if vm is None or (step.outcome is Outcome.CHANGED_BY_OTHERS and vm in acted_on):
+            continue
+        if step.outcome in _BLAMES and not _is_excused(cluster, vm):
             yield f"S2: {step.planned.vm_name} is called {step.outcome.value}; nobody did that"
 
 
