@@ -51,7 +51,7 @@ def test_no_seeded_run_breaks_a_promise(capsys: pytest.CaptureFixture[str]) -> N
 def _check_that_much_happened(runs: list[SeededRun]) -> None:
     """A suite of calm seas would prove nothing."""
     void = sum(run.is_void for run in runs)
-    assert void <= len(runs) * 0.4, f"{void} of {len(runs)} runs did too little"
+    assert void <= len(runs) * 0.45, f"{void} of {len(runs)} runs did too little"
     fired = {kind for run in runs for kind in run.faults}
     assert fired == KINDS, f"never fired: {KINDS - fired}, unknown: {fired - KINDS}"
     ends = Counter(" ".join(end.split()[:2]) for run in runs for end in run.ends)
